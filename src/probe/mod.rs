@@ -1,0 +1,130 @@
+//! What a probe is, and the one list of probe types.
+//!
+//! A probe type is one file or folder in this module that implements [`Probe`], plus two lines here: its `mod` and its
+//! entry in [`KINDS`].
+
+mod common;
+mod failure;
+mod kind;
+pub mod net;
+
+#[cfg(feature = "mongodb")]
+mod mongodb;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use common::{Common, Require, Slo};
+pub use failure::{Failure, Reason};
+pub use kind::{AnyConfig, AnyProbe, Kind, ProbeId};
+
+use crate::metrics::{Desc, Live, Recorder};
+use crate::settings::Settings;
+
+/// Every probe type of this build, in the order in which documentation lists them.
+pub const KINDS: &[Kind] = &[
+    #[cfg(feature = "mongodb")]
+    Kind::of::<mongodb::Mongodb>(),
+];
+
+/// Probe types that exist but may be compiled out: a configuration that names one is told "not in this build".
+pub const OPTIONAL: &[&str] = &["mongodb"];
+
+/// A type of synthetic check.
+///
+/// The scheduler owns due times, deadlines, identity labels, the log span, and the verdict's series (success, reason,
+/// duration). An implementation has no timer of its own and does not log its own failure.
+pub trait Probe: Send + Sync + Sized + 'static {
+    /// The `<type>` in `[probe.<type>.<name>]`, and the value of the label `type`.
+    const TYPE: &'static str;
+    /// Every metric that a run may record.
+    const METRICS: &'static [&'static Desc];
+    /// The reasons a run can fail for, besides `timeout` and `internal`, which every run can. Their counters start at 0.
+    const REASONS: &'static [Reason];
+    /// The type's own keys. Two equal configurations mean the same probe.
+    type Config: Settings + PartialEq + Send + Sync + 'static;
+
+    /// Builds the probe. No I/O, no threads, no locks: clients start with the first run, because every check of a
+    /// configuration builds every probe. `previous` is the probe this one replaces on a reload; what it knows and still
+    /// applies (restart detection, offsets) is taken over.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, in words, without any secret.
+    fn new(config: &Arc<Self::Config>, shared: &Shared, previous: Option<&Self>) -> Result<Self, String>;
+
+    /// The rhythms of this probe. Most have one, at the probe's interval.
+    fn cycles(&self) -> Vec<Cycle> {
+        vec![Cycle::MAIN]
+    }
+
+    /// One run of one cycle. Dropped at the deadline: phases that are open then are recorded as timed out.
+    ///
+    /// # Errors
+    /// Why the run as a whole failed. A probe with several targets leaves a verdict with each
+    /// [target](Recorder::target) instead and fails itself only when it could not get that far.
+    fn run(&self, cycle: Cycle, rec: &mut Recorder) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// For probes that also listen or watch: runs beside the cycles and is ended by drop.
+    fn serve(&self, live: Live) -> impl Future<Output = ()> + Send {
+        let _ = live;
+        std::future::pending()
+    }
+
+    /// The values that the label is expected to take, as far as the configuration tells: for predictions of series and
+    /// bytes before the first run. `target` is asked for too; an answer of none means the probe has a single target.
+    fn expected(&self, label: &str) -> Vec<String> {
+        let _ = label;
+        Vec::new()
+    }
+}
+
+/// What every probe is built with.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// Name resolution and trust roots.
+    pub net: net::Net,
+}
+
+/// One rhythm of a probe: how often it runs, and what becomes of its gauges when a run fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cycle {
+    /// Names the cycle within its probe.
+    pub name: &'static str,
+    /// How often it runs; `None` is the probe's own interval.
+    pub interval: Option<Duration>,
+    /// What becomes of the gauges of its last good run.
+    pub on_failure: OnFailure,
+}
+
+impl Cycle {
+    /// The only cycle of most probes.
+    pub const MAIN: Cycle = Cycle::named("main");
+
+    /// A cycle at the probe's interval whose gauges go when it fails.
+    pub const fn named(name: &'static str) -> Self {
+        Self { name, interval: None, on_failure: OnFailure::Replace }
+    }
+
+    /// The same cycle with an interval of its own.
+    pub const fn every(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+
+    /// The same cycle with another rule for its gauges.
+    pub const fn on_failure(mut self, rule: OnFailure) -> Self {
+        self.on_failure = rule;
+        self
+    }
+}
+
+/// What becomes of a cycle's gauges when one of its runs fails. What the failed run itself recorded always shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They are gone.
+    Replace,
+    /// They stay for that many failed runs in a row.
+    Keep(u32),
+    /// They stay until a run succeeds again.
+    Freeze,
+}
