@@ -4,7 +4,7 @@
 //! many values does not compile.
 
 /// The type of a metric, as the exposition formats name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Type {
     /// Only ever grows, for the life of its probe.
     Counter,

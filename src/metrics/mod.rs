@@ -1,0 +1,18 @@
+//! Metrics: how one is declared ([`desc`]), recorded during a run ([`recorder`]), kept ([`store`]) and written
+//! ([`exposition`]). Knows nothing of probes.
+
+pub mod desc;
+pub mod exposition;
+mod histogram;
+mod label;
+mod process;
+pub mod recorder;
+mod series;
+pub mod store;
+
+pub use desc::{Counter, Desc, Gauge, Histogram, Type};
+pub use histogram::{Buckets, COARSE, LAN, WAN};
+pub use process::Process;
+pub use recorder::{Live, Phase, Phases, Recorder, Target};
+pub use series::{BucketRule, CycleId, Gauges, SeriesSet};
+pub use store::{Snapshot, Store};

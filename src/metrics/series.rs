@@ -1,0 +1,313 @@
+//! The series of one owner, a probe or the engine: written by whole runs, read by scrapes without waiting.
+//!
+//! Values are kept copy-on-write. A scrape takes a reference to what is there and renders it at its leisure; a run that
+//! commits meanwhile copies only the families it changes. So a scrape sees a whole run or none of it, holds no lock
+//! while it writes, and costs memory only where it overlaps with a run.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::histogram::Buckets;
+use super::label;
+use super::recorder::{Op, Run, Value};
+use super::{Desc, Type};
+
+/// How many series one owner may have; those beyond are dropped and counted.
+const MOST_SERIES: usize = 1_000_000;
+
+/// A metric's series within one owner.
+#[derive(Clone, Debug)]
+pub(super) struct Family {
+    pub(super) desc: &'static Desc,
+    /// The rendered label set of each row.
+    pub(super) labels: Arc<Vec<Box<str>>>,
+    pub(super) data: Data,
+}
+
+/// The values of a family, row by row.
+#[derive(Clone, Debug)]
+pub(super) enum Data {
+    /// Counters and gauges.
+    Values(Vec<f64>),
+    /// Histograms: `counts` holds `buckets.count()` numbers a row, not cumulated.
+    Histogram { buckets: Arc<Buckets>, counts: Vec<u64>, sums: Vec<f64> },
+}
+
+impl Family {
+    fn new(desc: &'static Desc, buckets: &BucketRule) -> Self {
+        let data = match desc.kind {
+            Type::Counter | Type::Gauge => Data::Values(Vec::new()),
+            Type::Histogram { .. } => {
+                Data::Histogram { buckets: buckets.of(desc), counts: Vec::new(), sums: Vec::new() }
+            }
+        };
+        Self { desc, labels: Arc::default(), data }
+    }
+
+    /// How many series, that is lines of text, this family is.
+    pub(super) fn series(&self) -> usize {
+        self.labels.len() * self.data.series_per_row()
+    }
+
+    fn push(&mut self, labels: Box<str>) {
+        Arc::make_mut(&mut self.labels).push(labels);
+        match &mut self.data {
+            Data::Values(values) => values.push(0.0),
+            Data::Histogram { buckets, counts, sums } => {
+                counts.resize(counts.len() + buckets.count(), 0);
+                sums.push(0.0);
+            }
+        }
+    }
+
+    fn swap_remove(&mut self, row: usize) {
+        Arc::make_mut(&mut self.labels).swap_remove(row);
+        // Only gauges are ever removed: counters and histograms live as long as their owner.
+        if let Data::Values(values) = &mut self.data {
+            values.swap_remove(row);
+        }
+    }
+
+    fn apply(&mut self, row: usize, value: Value) {
+        match (&mut self.data, value) {
+            (Data::Values(values), Value::Set(new)) => values[row] = new,
+            (Data::Values(values), Value::Add(more)) => values[row] += more,
+            (Data::Histogram { buckets, counts, sums }, Value::Observe(seen)) => {
+                counts[row * buckets.count() + buckets.index(seen)] += 1;
+                sums[row] += seen;
+            }
+            // `Start` only makes sure that the row exists; other pairs cannot be written with the typed metrics.
+            _ => {}
+        }
+    }
+}
+
+impl Data {
+    fn series_per_row(&self) -> usize {
+        match self {
+            Data::Values(_) => 1,
+            Data::Histogram { buckets, .. } => buckets.count() + 2,
+        }
+    }
+}
+
+/// Which bounds an owner's configurable histograms have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BucketRule {
+    /// The configured bounds; `None` is each histogram's own.
+    pub bounds: Option<Arc<[f64]>>,
+    /// A bound that is always among them: the latency that the objective names.
+    pub always: Option<f64>,
+}
+
+impl BucketRule {
+    fn of(&self, desc: &Desc) -> Arc<Buckets> {
+        match desc.kind {
+            Type::Histogram { buckets, configurable: true } => {
+                Buckets::of(self.bounds.as_deref().unwrap_or(buckets), self.always)
+            }
+            Type::Histogram { buckets, configurable: false } => Buckets::of(buckets, None),
+            Type::Counter | Type::Gauge => Buckets::of(&[], None),
+        }
+    }
+}
+
+/// What becomes of the gauges that earlier runs of the same cycle recorded and this one did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauges {
+    /// They are removed.
+    Replace,
+    /// They stay.
+    Keep,
+}
+
+/// Whose gauges are whose: a cycle replaces its own and no other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CycleId {
+    /// The cycle's name within its owner.
+    pub name: &'static str,
+    /// Whether it is the engine's part of that cycle, its verdict, or what the probe recorded.
+    pub engine: bool,
+}
+
+/// What one recorder adds to a commit.
+pub(super) struct Part<'a> {
+    pub(super) run: &'a Run,
+    pub(super) cycle: CycleId,
+    pub(super) gauges: Gauges,
+}
+
+/// All series of one owner.
+#[derive(Debug)]
+pub struct SeriesSet {
+    /// The rendered identity labels, which come first in every label set.
+    identity: Box<str>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What scrapes see.
+    families: Arc<Vec<Arc<Family>>>,
+    /// How writers find rows, family by family in the same order as `families`.
+    index: Vec<Index>,
+    buckets: BucketRule,
+    /// Counts commits, to tell which gauges one of them recorded.
+    commits: u64,
+    series: usize,
+    dropped: u64,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    rows: HashMap<Arc<[u8]>, u32>,
+    meta: Vec<Meta>,
+}
+
+/// What writers know of a row.
+#[derive(Debug)]
+struct Meta {
+    key: Arc<[u8]>,
+    cycle: CycleId,
+    commit: u64,
+}
+
+impl SeriesSet {
+    /// An empty set whose series all carry the given labels.
+    pub fn new<'a>(identity: impl IntoIterator<Item = (&'a str, &'a str)>, buckets: BucketRule) -> Arc<Self> {
+        let mut text = String::new();
+        for (name, value) in identity {
+            label::push_pair(&mut text, name, value);
+        }
+        Arc::new(Self { identity: text.into(), state: Mutex::new(State { buckets, ..State::default() }) })
+    }
+
+    /// Changes the bounds of the configurable histograms. Those whose bounds really change start afresh; nothing else
+    /// is touched.
+    pub fn set_buckets(&self, rule: BucketRule) {
+        let mut state = self.lock();
+        let State { families, index, buckets, series, .. } = &mut *state;
+        *buckets = rule;
+        for (family, index) in Arc::make_mut(families).iter_mut().zip(index) {
+            let Data::Histogram { buckets: old, .. } = &family.data else { continue };
+            if *old != buckets.of(family.desc) {
+                *series -= family.series();
+                *family = Arc::new(Family::new(family.desc, buckets));
+                *index = Index::default();
+            }
+        }
+    }
+
+    /// Adds what the parts recorded, all of it at once: a scrape sees every part or none.
+    pub(super) fn commit(&self, parts: &[Part<'_>]) {
+        let mut state = self.lock();
+        state.commits += 1;
+        for part in parts {
+            for op in &part.run.ops {
+                state.apply(op, part.run.key(op), part.cycle, &self.identity);
+            }
+            if part.gauges == Gauges::Replace {
+                state.remove_gauges_not_in_this_commit(part.cycle);
+            }
+        }
+    }
+
+    /// What is there now, for a scrape.
+    pub(super) fn snapshot(&self) -> Arc<Vec<Arc<Family>>> {
+        Arc::clone(&self.lock().families)
+    }
+
+    /// How many series there are, and how many more were dropped because there were too many.
+    pub(super) fn size(&self) -> (usize, u64) {
+        let state = self.lock();
+        (state.series, state.dropped)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A commit does not panic half-way in a way that a later one could not live with.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn apply(&mut self, op: &Op, key: &[u8], cycle: CycleId, identity: &str) {
+        let at = self.family(op.desc);
+        if op.value == Value::Start {
+            let mut full = Vec::with_capacity(key.len() + 24);
+            for tuple in op.desc.known {
+                full.clear();
+                full.extend_from_slice(key);
+                label::push_key(&mut full, tuple);
+                self.row(at, &full, cycle, identity);
+            }
+        } else if let Some(row) = self.row(at, key, cycle, identity) {
+            let family = &mut Arc::make_mut(&mut self.families)[at];
+            Arc::make_mut(family).apply(row, op.value);
+        }
+    }
+
+    /// The position of the metric's family, which is made if it is new. Families stay sorted by name.
+    fn family(&mut self, desc: &'static Desc) -> usize {
+        match self.families.binary_search_by(|family| family.desc.name.cmp(desc.name)) {
+            Ok(at) => at,
+            Err(at) => {
+                let family = Family::new(desc, &self.buckets);
+                Arc::make_mut(&mut self.families).insert(at, Arc::new(family));
+                self.index.insert(at, Index::default());
+                at
+            }
+        }
+    }
+
+    /// The row of the given key, which is made if it is new. `None` when there are too many.
+    fn row(&mut self, at: usize, key: &[u8], cycle: CycleId, identity: &str) -> Option<usize> {
+        let commit = self.commits;
+        let index = &mut self.index[at];
+        if let Some(row) = index.rows.get(key) {
+            let meta = &mut index.meta[*row as usize];
+            meta.cycle = cycle;
+            meta.commit = commit;
+            return Some(*row as usize);
+        }
+        let series = self.families[at].data.series_per_row();
+        if self.series + series > MOST_SERIES {
+            self.dropped += 1;
+            return None;
+        }
+        self.series += series;
+        let family = Arc::make_mut(&mut Arc::make_mut(&mut self.families)[at]);
+        let row = family.labels.len();
+        family.push(label::render(identity, family.desc.labels, key));
+        let key: Arc<[u8]> = key.into();
+        index.meta.push(Meta { key: Arc::clone(&key), cycle, commit });
+        index.rows.insert(key, u32::try_from(row).ok()?);
+        Some(row)
+    }
+
+    fn remove_gauges_not_in_this_commit(&mut self, cycle: CycleId) {
+        let commit = self.commits;
+        let State { families, index, series, .. } = self;
+        for at in 0..index.len() {
+            if families[at].desc.kind != Type::Gauge {
+                continue;
+            }
+            let index = &mut index[at];
+            let stale = |meta: &Meta| meta.cycle == cycle && meta.commit != commit;
+            // Usually nothing is stale; then nothing that a scrape may hold is copied.
+            let mut row = 0;
+            while row < index.meta.len() {
+                if !stale(&index.meta[row]) {
+                    row += 1;
+                    continue;
+                }
+                *series -= 1;
+                Arc::make_mut(&mut Arc::make_mut(families)[at]).swap_remove(row);
+                let gone = index.meta.swap_remove(row);
+                index.rows.remove(&gone.key);
+                if let (Some(moved), Ok(to)) = (index.meta.get(row), u32::try_from(row)) {
+                    index.rows.insert(Arc::clone(&moved.key), to);
+                }
+            }
+        }
+    }
+}

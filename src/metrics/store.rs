@@ -1,0 +1,81 @@
+//! All series of the process: the sets of the engine and of every probe.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::series::{Family, SeriesSet};
+
+/// Knows every set of series that somebody owns. A set whose owner is dropped is gone from the next scrape.
+#[derive(Debug, Default)]
+pub struct Store {
+    sets: Mutex<Vec<Weak<SeriesSet>>>,
+}
+
+impl Store {
+    /// Shows the set to scrapes for as long as its owner keeps it.
+    pub fn add(&self, set: &Arc<SeriesSet>) {
+        self.lock().push(Arc::downgrade(set));
+    }
+
+    /// Takes the sets out of the next scrape, also while somebody still owns them.
+    pub fn remove<'a>(&self, gone: impl IntoIterator<Item = &'a Arc<SeriesSet>>) {
+        let gone: HashSet<_> = gone.into_iter().map(Arc::as_ptr).collect();
+        if !gone.is_empty() {
+            self.lock().retain(|set| !gone.contains(&set.as_ptr()));
+        }
+    }
+
+    /// What a scrape writes: the values of this moment. Takes no memory but a few words for each family.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut sets = Vec::new();
+        self.lock().retain(|set| {
+            let set = set.upgrade();
+            sets.extend(set.iter().map(|set| set.snapshot()));
+            set.is_some()
+        });
+        Snapshot::new(sets)
+    }
+
+    /// How many series there are, and how many more were dropped because their owner had too many.
+    pub fn size(&self) -> (usize, u64) {
+        let sets: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
+        sets.iter().map(|set| set.size()).fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<SeriesSet>>> {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The values of one moment. Holds no lock: runs that commit meanwhile copy what they change.
+#[derive(Debug)]
+pub struct Snapshot {
+    sets: Vec<Arc<Vec<Arc<Family>>>>,
+    /// Set and family of each family, in the order of the families' names.
+    order: Vec<(u32, u32)>,
+}
+
+impl Snapshot {
+    fn new(sets: Vec<Arc<Vec<Arc<Family>>>>) -> Self {
+        let mut order: Vec<(u32, u32)> = Vec::new();
+        for (set, families) in (0..).zip(&sets) {
+            let filled = (0..).zip(families.iter()).filter(|(_, family)| !family.labels.is_empty());
+            order.extend(filled.map(|(at, _)| (set, at)));
+        }
+        let name = |(set, at): &(u32, u32)| sets[*set as usize][*at as usize].desc.name;
+        order.sort_by(|a, b| name(a).cmp(name(b)));
+        Self { sets, order }
+    }
+
+    /// The n-th family in the order of names; families of one name, from several sets, follow each other.
+    pub(super) fn family(&self, n: usize) -> Option<&Family> {
+        let (set, at) = self.order.get(n)?;
+        Some(&self.sets[*set as usize][*at as usize])
+    }
+}
+
+impl From<&SeriesSet> for Snapshot {
+    fn from(set: &SeriesSet) -> Self {
+        Self::new(vec![set.snapshot()])
+    }
+}

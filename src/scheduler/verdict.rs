@@ -1,0 +1,246 @@
+//! What the engine says of every run, whatever its type: success, reason, duration, objective; and the log line when
+//! that changes.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Spec, Watch};
+use crate::failure::{Failure, Reason};
+use crate::metrics::recorder::Trace;
+use crate::metrics::{COARSE, Counter, Desc, Gauge, Gauges, Histogram, Live, Recorder, SeriesSet};
+use crate::probe::{Cycle, Require, Slo};
+
+// `target` is empty, and so absent, for a probe that has a single target.
+static SUCCESS: Gauge<1> =
+    Gauge::new("midwatch_probe_success", "Whether the last run succeeded, by target.", &["target"]);
+static RUN_SUCCESS: Gauge<0> = Gauge::new(
+    "midwatch_probe_run_success",
+    "Whether the last run succeeded as a whole, as its require key says: all targets, or any.",
+    &[],
+);
+static RUNS: Counter<0> = Counter::new("midwatch_probe_runs_total", "Number of runs that ended.", &[]);
+static FAILURES: Counter<2> = Counter::new(
+    "midwatch_probe_failures_total",
+    "Number of runs that failed, by target and reason.",
+    &["target", "reason"],
+);
+static DURATION: Histogram<1> = Histogram::new(
+    "midwatch_probe_duration_seconds",
+    "Duration of runs, failed ones included, by target.",
+    &["target"],
+    COARSE,
+)
+.fixed();
+static LAST_DURATION: Gauge<1> =
+    Gauge::new("midwatch_probe_last_duration_seconds", "Duration of the last run, by target.", &["target"]);
+static LAST_RUN: Gauge<0> =
+    Gauge::new("midwatch_probe_last_run_timestamp_seconds", "Unix time at which the last run ended.", &[]);
+static LAST_SUCCESS: Gauge<1> = Gauge::new(
+    "midwatch_probe_last_success_timestamp_seconds",
+    "Unix time at which the last successful run ended, by target.",
+    &["target"],
+);
+static MISSED: Counter<0> =
+    Counter::new("midwatch_probe_missed_total", "Number of runs that were due and could not start.", &[]);
+static INTERVAL: Gauge<0> = Gauge::new("midwatch_probe_interval_seconds", "How often the probe runs.", &[]);
+static INFO: Gauge<2> = Gauge::new(
+    "midwatch_probe_info",
+    "Always 1; says who owns the probe and where its runbook is.",
+    &["owner", "runbook"],
+);
+static SLO_OBJECTIVE: Gauge<0> = Gauge::new(
+    "midwatch_probe_slo_objective_ratio",
+    "The share of good events that the probe's objective promises.",
+    &[],
+);
+static SLO_LATENCY: Gauge<0> =
+    Gauge::new("midwatch_probe_slo_latency_seconds", "The latency beyond which a success is not good.", &[]);
+static SLO_EVENTS: Counter<2> = Counter::new(
+    "midwatch_probe_slo_events_total",
+    "Number of runs by target and by what they mean for the objective.",
+    &["target", "result"],
+)
+.known(&[&["good"], &["slow"], &["failed"]]);
+
+/// Every metric that the engine keeps for each probe.
+pub const METRICS: &[&Desc] = &[
+    SUCCESS.desc(),
+    RUN_SUCCESS.desc(),
+    RUNS.desc(),
+    FAILURES.desc(),
+    DURATION.desc(),
+    LAST_DURATION.desc(),
+    LAST_RUN.desc(),
+    LAST_SUCCESS.desc(),
+    MISSED.desc(),
+    INTERVAL.desc(),
+    INFO.desc(),
+    SLO_OBJECTIVE.desc(),
+    SLO_LATENCY.desc(),
+    SLO_EVENTS.desc(),
+];
+
+/// A run that ended.
+pub(super) struct Run {
+    pub(super) cycle: Cycle,
+    /// How many due times before it passed without a run.
+    pub(super) missed: u64,
+    pub(super) duration: Duration,
+    pub(super) result: Result<(), Failure>,
+    pub(super) trace: Trace,
+}
+
+/// What is known of a probe from its earlier runs. Outlives the probe's task: a reload does not forget it.
+#[derive(Debug, Default)]
+pub(crate) struct Health(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    targets: HashMap<String, TargetState>,
+    /// The last run of each cycle: what failed in it, and why. Empty when nothing did.
+    cycles: HashMap<&'static str, Vec<(String, Reason)>>,
+}
+
+#[derive(Debug, Default)]
+struct TargetState {
+    last_success: Option<f64>,
+}
+
+/// Records what does not depend on runs.
+pub(super) fn describe(spec: &Spec, set: &SeriesSet) {
+    let (rec, common) = (Recorder::default(), &spec.common);
+    rec.set(&INTERVAL, [], common.interval.as_secs_f64());
+    rec.info(&INFO, [&common.owner, &common.runbook], &common.info);
+    rec.add(&RUNS, [], 0.0);
+    rec.add(&MISSED, [], 0.0);
+    if let Some(slo) = &common.slo {
+        rec.set(&SLO_OBJECTIVE, [], slo.objective);
+        if let Some(latency) = slo.latency {
+            rec.set(&SLO_LATENCY, [], latency.as_secs_f64());
+        }
+    }
+    rec.commit(set, "description", Gauges::Replace);
+}
+
+/// Records the verdicts of a run into `rec` and logs if they differ from those of the run before. Returns whether the
+/// run succeeded as a whole.
+pub(super) fn record(watch: &Watch, run: &Run, rec: &Recorder) -> bool {
+    let mut state = watch.health.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let verdicts = verdicts(run);
+    for verdict in &verdicts {
+        verdict.record(watch, &mut state, rec);
+    }
+    let good = match watch.common.require {
+        Require::All => verdicts.iter().all(|verdict| verdict.result.is_ok()),
+        Require::Any => verdicts.iter().any(|verdict| verdict.result.is_ok()),
+    };
+    log_change(watch, run.cycle, &verdicts, &mut state);
+    let cycles_good = good && state.cycles.iter().all(|(cycle, failed)| *cycle == run.cycle.name || failed.is_empty());
+    rec.set(&RUN_SUCCESS, [], f64::from(u8::from(cycles_good)));
+    rec.set(&LAST_RUN, [], unix_time());
+    rec.add(&RUNS, [], 1.0);
+    #[allow(clippy::cast_precision_loss, reason = "a count of missed runs stays far below 2^52")]
+    rec.add(&MISSED, [], run.missed as f64);
+    good
+}
+
+/// Counts a panic outside of a run.
+pub(super) fn count_panic(watch: &Watch) {
+    tracing::error!(probe = %watch.id, "the probe panicked while serving");
+    Live::new(std::sync::Arc::clone(&watch.set)).record(|rec| rec.add(&FAILURES, ["", Reason::Internal.label()], 1.0));
+}
+
+/// The verdict on one target of a run, or on the run itself when it has no targets or failed besides them.
+struct Verdict<'r> {
+    target: &'r str,
+    duration: Duration,
+    result: Result<(), &'r Failure>,
+}
+
+fn verdicts(run: &Run) -> Vec<Verdict<'_>> {
+    let mut verdicts: Vec<_> = run
+        .trace
+        .targets
+        .iter()
+        .map(|target| Verdict {
+            target: &target.name,
+            duration: target.duration,
+            result: target.verdict.as_ref().map_or(Ok(()), |verdict| verdict.as_ref().copied()),
+        })
+        .collect();
+    let own = match &run.result {
+        // A deadline or a panic that ended a target is that target's failure; it is not counted twice.
+        Err(failure) => {
+            let counted = |verdict: &Verdict<'_>| verdict.result.is_err_and(|other| other.reason == failure.reason);
+            !verdicts.iter().any(counted)
+        }
+        Ok(()) => verdicts.is_empty(),
+    };
+    if own {
+        let result = run.result.as_ref().copied();
+        // A single target and the run are one thing: the label is empty for both.
+        verdicts.retain(|verdict| !verdict.target.is_empty());
+        verdicts.push(Verdict { target: "", duration: run.duration, result });
+    }
+    verdicts
+}
+
+impl Verdict<'_> {
+    fn record(&self, watch: &Watch, state: &mut State, rec: &Recorder) {
+        let target = self.target;
+        if !state.targets.contains_key(target) {
+            state.targets.insert(target.to_owned(), TargetState::default());
+            for reason in watch.kind.reasons.iter().chain(&[Reason::Timeout, Reason::Internal]) {
+                rec.add(&FAILURES, [target, reason.label()], 0.0);
+            }
+        }
+        let known = state.targets.entry(target.to_owned()).or_default();
+        rec.set(&SUCCESS, [target], f64::from(u8::from(self.result.is_ok())));
+        rec.set(&LAST_DURATION, [target], self.duration.as_secs_f64());
+        rec.observe(&DURATION, [target], self.duration.as_secs_f64());
+        match self.result {
+            Ok(()) => known.last_success = Some(unix_time()),
+            Err(failure) => rec.add(&FAILURES, [target, failure.reason.label()], 1.0),
+        }
+        if let Some(time) = known.last_success {
+            rec.set(&LAST_SUCCESS, [target], time);
+        }
+        if let Some(slo) = &watch.common.slo {
+            rec.start(&SLO_EVENTS, &[target]);
+            rec.add(&SLO_EVENTS, [target, self.slo_result(slo)], 1.0);
+        }
+    }
+
+    fn slo_result(&self, slo: &Slo) -> &'static str {
+        match self.result {
+            Err(_) => "failed",
+            Ok(()) if slo.latency.is_some_and(|latency| self.duration > latency) => "slow",
+            Ok(()) => "good",
+        }
+    }
+}
+
+/// One line when what fails changes, not one for each failing run.
+fn log_change(watch: &Watch, cycle: Cycle, verdicts: &[Verdict<'_>], state: &mut State) {
+    let failed: Vec<_> = verdicts.iter().filter_map(|verdict| Some((verdict, verdict.result.err()?))).collect();
+    let now: Vec<_> = failed.iter().map(|(verdict, failure)| (verdict.target.to_owned(), failure.reason)).collect();
+    let before = state.cycles.entry(cycle.name).or_default();
+    if *before == now {
+        return;
+    }
+    let recovered = now.is_empty();
+    *before = now;
+    if recovered {
+        tracing::info!(probe = %watch.id, cycle = cycle.name, "the probe succeeds again");
+    }
+    for (verdict, failure) in failed {
+        let (target, reason) = (verdict.target, failure.reason.label());
+        tracing::warn!(probe = %watch.id, cycle = cycle.name, target, reason, detail = %failure.detail, "the probe fails");
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a timestamp is wall-clock time by definition")]
+fn unix_time() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
