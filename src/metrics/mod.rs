@@ -16,3 +16,8 @@ pub use process::Process;
 pub use recorder::{Live, Phase, Phases, Recorder, Target};
 pub use series::{BucketRule, CycleId, Gauges, SeriesSet};
 pub use store::{Snapshot, Store};
+
+/// Now, in seconds since the Unix epoch: for gauges that hold a time. Durations come from a monotonic clock.
+pub fn unix_time() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

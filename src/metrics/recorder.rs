@@ -137,6 +137,11 @@ impl Recorder {
         self.lock().push(metric.desc(), leading, Value::Start);
     }
 
+    /// Makes a series exist, with nothing recorded in it: for predictions, which know metrics only as descriptions.
+    pub(crate) fn touch(&self, desc: &'static Desc, labels: &[&str]) {
+        self.lock().push(desc, labels, Value::Add(0.0));
+    }
+
     /// Sets a gauge that is always 1 and carries information in its labels, of which there may be more than the
     /// metric declares.
     pub fn info<const N: usize>(

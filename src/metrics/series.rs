@@ -140,13 +140,13 @@ pub(super) struct Part<'a> {
 /// All series of one owner.
 #[derive(Debug)]
 pub struct SeriesSet {
-    /// The rendered identity labels, which come first in every label set.
-    identity: Box<str>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// The rendered identity labels, which come first in every label set.
+    identity: Box<str>,
     /// What scrapes see.
     families: Arc<Vec<Arc<Family>>>,
     /// How writers find rows, family by family in the same order as `families`.
@@ -175,11 +175,24 @@ struct Meta {
 impl SeriesSet {
     /// An empty set whose series all carry the given labels.
     pub fn new<'a>(identity: impl IntoIterator<Item = (&'a str, &'a str)>, buckets: BucketRule) -> Arc<Self> {
-        let mut text = String::new();
-        for (name, value) in identity {
-            label::push_pair(&mut text, name, value);
+        let identity = render_identity(identity);
+        Arc::new(Self { state: Mutex::new(State { identity, buckets, ..State::default() }) })
+    }
+
+    /// Gives all series other identity labels; their values stay.
+    pub fn relabel<'a>(&self, identity: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let mut state = self.lock();
+        let State { identity: old, families, index, .. } = &mut *state;
+        let new = render_identity(identity);
+        if *old == new {
+            return;
         }
-        Arc::new(Self { identity: text.into(), state: Mutex::new(State { buckets, ..State::default() }) })
+        *old = new;
+        for (family, index) in Arc::make_mut(families).iter_mut().zip(index) {
+            let names = family.desc.labels;
+            let labels = index.meta.iter().map(|meta| label::render(old, names, &meta.key)).collect();
+            Arc::make_mut(family).labels = Arc::new(labels);
+        }
     }
 
     /// Changes the bounds of the configurable histograms. Those whose bounds really change start afresh; nothing else
@@ -204,7 +217,7 @@ impl SeriesSet {
         state.commits += 1;
         for part in parts {
             for op in &part.run.ops {
-                state.apply(op, part.run.key(op), part.cycle, &self.identity);
+                state.apply(op, part.run.key(op), part.cycle);
             }
             if part.gauges == Gauges::Replace {
                 state.remove_gauges_not_in_this_commit(part.cycle);
@@ -229,8 +242,16 @@ impl SeriesSet {
     }
 }
 
+fn render_identity<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Box<str> {
+    let mut text = String::new();
+    for (name, value) in labels {
+        label::push_pair(&mut text, name, value);
+    }
+    text.into()
+}
+
 impl State {
-    fn apply(&mut self, op: &Op, key: &[u8], cycle: CycleId, identity: &str) {
+    fn apply(&mut self, op: &Op, key: &[u8], cycle: CycleId) {
         let at = self.family(op.desc);
         if op.value == Value::Start {
             let mut full = Vec::with_capacity(key.len() + 24);
@@ -238,9 +259,9 @@ impl State {
                 full.clear();
                 full.extend_from_slice(key);
                 label::push_key(&mut full, tuple);
-                self.row(at, &full, cycle, identity);
+                self.row(at, &full, cycle);
             }
-        } else if let Some(row) = self.row(at, key, cycle, identity) {
+        } else if let Some(row) = self.row(at, key, cycle) {
             let family = &mut Arc::make_mut(&mut self.families)[at];
             Arc::make_mut(family).apply(row, op.value);
         }
@@ -260,7 +281,7 @@ impl State {
     }
 
     /// The row of the given key, which is made if it is new. `None` when there are too many.
-    fn row(&mut self, at: usize, key: &[u8], cycle: CycleId, identity: &str) -> Option<usize> {
+    fn row(&mut self, at: usize, key: &[u8], cycle: CycleId) -> Option<usize> {
         let commit = self.commits;
         let index = &mut self.index[at];
         if let Some(row) = index.rows.get(key) {
@@ -277,7 +298,7 @@ impl State {
         self.series += series;
         let family = Arc::make_mut(&mut Arc::make_mut(&mut self.families)[at]);
         let row = family.labels.len();
-        family.push(label::render(identity, family.desc.labels, key));
+        family.push(label::render(&self.identity, family.desc.labels, key));
         let key: Arc<[u8]> = key.into();
         index.meta.push(Meta { key: Arc::clone(&key), cycle, commit });
         index.rows.insert(key, u32::try_from(row).ok()?);

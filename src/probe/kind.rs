@@ -46,6 +46,11 @@ impl Kind {
         Self { name: P::TYPE, metrics: P::METRICS, reasons: P::REASONS, read: read::<P> }
     }
 
+    /// Every reason that a run can fail for.
+    pub fn all_reasons(&self) -> impl Iterator<Item = Reason> {
+        self.reasons.iter().copied().chain([Reason::Timeout, Reason::Internal])
+    }
+
     /// Reads the type's own keys. `None` if there is no usable value; the section then holds the problems.
     pub fn read(&self, section: &mut Section<'_>) -> Option<Arc<dyn AnyConfig>> {
         (self.read)(section)

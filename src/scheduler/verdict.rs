@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::{Spec, Watch};
 use crate::failure::{Failure, Reason};
@@ -138,7 +138,7 @@ pub(super) fn record(watch: &Watch, run: &Run, rec: &Recorder) -> bool {
     log_change(watch, run.cycle, &verdicts, &mut state);
     let cycles_good = good && state.cycles.iter().all(|(cycle, failed)| *cycle == run.cycle.name || failed.is_empty());
     rec.set(&RUN_SUCCESS, [], f64::from(u8::from(cycles_good)));
-    rec.set(&LAST_RUN, [], unix_time());
+    rec.set(&LAST_RUN, [], crate::metrics::unix_time());
     rec.add(&RUNS, [], 1.0);
     #[allow(clippy::cast_precision_loss, reason = "a count of missed runs stays far below 2^52")]
     rec.add(&MISSED, [], run.missed as f64);
@@ -191,7 +191,7 @@ impl Verdict<'_> {
         let target = self.target;
         if !state.targets.contains_key(target) {
             state.targets.insert(target.to_owned(), TargetState::default());
-            for reason in watch.kind.reasons.iter().chain(&[Reason::Timeout, Reason::Internal]) {
+            for reason in watch.kind.all_reasons() {
                 rec.add(&FAILURES, [target, reason.label()], 0.0);
             }
         }
@@ -200,7 +200,7 @@ impl Verdict<'_> {
         rec.set(&LAST_DURATION, [target], self.duration.as_secs_f64());
         rec.observe(&DURATION, [target], self.duration.as_secs_f64());
         match self.result {
-            Ok(()) => known.last_success = Some(unix_time()),
+            Ok(()) => known.last_success = Some(crate::metrics::unix_time()),
             Err(failure) => rec.add(&FAILURES, [target, failure.reason.label()], 1.0),
         }
         if let Some(time) = known.last_success {
@@ -238,9 +238,4 @@ fn log_change(watch: &Watch, cycle: Cycle, verdicts: &[Verdict<'_>], state: &mut
         let (target, reason) = (verdict.target, failure.reason.label());
         tracing::warn!(probe = %watch.id, cycle = cycle.name, target, reason, detail = %failure.detail, "the probe fails");
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "a timestamp is wall-clock time by definition")]
-fn unix_time() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

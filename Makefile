@@ -1,0 +1,34 @@
+# Every entry a person needs. `make` lists them.
+
+CARGO ?= cargo
+export MIDWATCH_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/midwatch
+
+.PHONY: help setup demo test bench lint soak fuzz docs
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup:  ## installs what is missing on this machine: Debian packages and a mongod in the cache folder
+	@scripts/setup.sh
+
+demo: setup  ## a real replica set, a real Prometheus and midwatch watching; ends with Ctrl-C
+	$(CARGO) build --release --locked --bin midwatch
+	$(CARGO) run --quiet --locked -p lab -- demo --midwatch target/release/midwatch --config config/midwatch.toml
+
+test: setup  ## formatting, lints, documentation and all tests
+	@scripts/test.sh
+
+bench: setup  ## measures what docs/PERFORMANCE.md records
+	$(CARGO) bench --locked --bench midwatch
+
+lint: setup  ## formatting, clippy, rustdoc, licences
+	@scripts/test.sh lint
+
+soak: setup  ## an hour of reloads, scrapes and faults; MINUTES=n for another length
+	MIDWATCH_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --locked --release --test it -- soak --nocapture
+
+fuzz:  ## fuzzes the parser of MongoDB's wire protocol for a minute; needs cargo-fuzz and a nightly toolchain
+	cd fuzz && $(CARGO) +nightly fuzz run op_msg -- -max_total_time=60
+
+docs:  ## writes docs/METRICS.md anew from the catalogue
+	$(CARGO) run --quiet --locked -- metrics > docs/METRICS.md

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs every check, a line per stage with its time. `scripts/test.sh lint` stops before the tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export RUSTDOCFLAGS="-D warnings" CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
+lines=()
+
+stage() {
+    local name=$1 started=$SECONDS
+    shift
+    printf '\n== %s\n' "$name"
+    if "$@"; then
+        lines+=("$(printf '%-40s %4d s' "$name" $((SECONDS - started)))")
+    else
+        printf '\nFAILED after %d s: %s\n' $((SECONDS - started)) "$name"
+        exit 1
+    fi
+}
+
+licences() {
+    if command -v cargo-deny >/dev/null; then
+        cargo deny --log-level error check licenses bans sources
+    else
+        echo "cargo-deny is missing; run: make setup" >&2
+        return 1
+    fi
+}
+
+stage "formatting" cargo fmt --all --check
+stage "licences" licences
+stage "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
+stage "clippy without default features" cargo clippy --locked --no-default-features --all-targets -- -D warnings
+stage "rustdoc" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+if [ "${1:-}" != lint ]; then
+    stage "unit tests without default features" cargo test --locked --no-default-features --lib --quiet
+    stage "lab" cargo test --locked -p lab
+    stage "unit tests" cargo test --locked --lib --bins
+    stage "integration tests" cargo test --locked --test it
+fi
+
+printf '\n'
+printf '%s\n' "${lines[@]}"

@@ -1,0 +1,50 @@
+//! Logging: text or JSON on standard error, with a level that a reload can change.
+
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
+
+use crate::cli::LogFormat;
+
+/// Changes what is logged.
+#[derive(Clone, Debug)]
+pub struct Log {
+    filter: reload::Handle<EnvFilter, Registry>,
+    /// The command line's level wins over the configuration's.
+    fixed: bool,
+}
+
+impl Log {
+    /// Starts logging for the whole process.
+    ///
+    /// # Errors
+    /// The level is no filter, or something logs already.
+    pub fn start(format: LogFormat, level: Option<&str>) -> Result<Self, String> {
+        let (filter, handle) = reload::Layer::new(parse(level.unwrap_or("info"))?);
+        let lines = fmt::layer().with_writer(std::io::stderr);
+        let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let registry = tracing_subscriber::registry().with(filter);
+        let started = match format {
+            LogFormat::Text => registry.with(lines.with_ansi(colour)).try_init(),
+            LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        };
+        started.map_err(|error| error.to_string())?;
+        Ok(Self { filter: handle, fixed: level.is_some() })
+    }
+
+    /// Applies the configuration's level.
+    pub fn set_level(&self, level: &str) {
+        if self.fixed {
+            return;
+        }
+        let applied = parse(level).and_then(|filter| self.filter.reload(filter).map_err(|error| error.to_string()));
+        if let Err(problem) = applied {
+            tracing::error!(problem, "cannot change the log level");
+        }
+    }
+}
+
+fn parse(level: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(level).map_err(|_| "the log level is neither a level nor a filter such as midwatch=debug".to_owned())
+}

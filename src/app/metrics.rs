@@ -1,0 +1,146 @@
+//! What the daemon says of itself.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::metrics::{BucketRule, COARSE, Counter, Desc, Gauge, Gauges, Histogram, Process, Recorder, SeriesSet, Store, unix_time};
+
+static BUILD_INFO: Gauge<1> = Gauge::new("midwatch_build_info", "Always 1; says which version runs.", &["version"]);
+static RELOAD_SUCCESSFUL: Gauge<0> = Gauge::new(
+    "midwatch_config_last_reload_successful",
+    "Whether the last attempt to load the configuration found no problem in any file.",
+    &[],
+);
+static RELOAD_TIME: Gauge<0> = Gauge::new(
+    "midwatch_config_last_reload_success_timestamp_seconds",
+    "Unix time of the last load of the configuration that found no problem.",
+    &[],
+);
+static RELOADS: Counter<1> = Counter::new(
+    "midwatch_config_reloads_total",
+    "Number of times the configuration was loaded because something changed or asked for it, by result.",
+    &["result"],
+)
+.known(&[&["success"], &["failure"]]);
+static CONFIG_HASH: Gauge<0> = Gauge::new(
+    "midwatch_config_hash",
+    "The first 48 bits of the hash of the configuration that is in force, as a number.",
+    &[],
+);
+static FILE_OK: Gauge<1> = Gauge::new(
+    "midwatch_config_file_ok",
+    "Whether the file's present content is in force; 0 while its last good content, or none, is.",
+    &["file"],
+);
+static SERIES: Gauge<0> = Gauge::new("midwatch_series", "Number of series that the next scrape exposes.", &[]);
+static SERIES_DROPPED: Counter<0> = Counter::new(
+    "midwatch_series_dropped_total",
+    "Number of values that were not recorded because their probe had too many series.",
+    &[],
+);
+static SCRAPE_DURATION: Histogram<0> = Histogram::new(
+    "midwatch_scrape_duration_seconds",
+    "Duration of scrapes of /metrics, from the request to the last byte handed to the connection.",
+    &[],
+    COARSE,
+)
+.fixed();
+
+/// Every metric of this page.
+pub const METRICS: &[&Desc] = &[
+    BUILD_INFO.desc(),
+    RELOAD_SUCCESSFUL.desc(),
+    RELOAD_TIME.desc(),
+    RELOADS.desc(),
+    CONFIG_HASH.desc(),
+    FILE_OK.desc(),
+    SERIES.desc(),
+    SERIES_DROPPED.desc(),
+    SCRAPE_DURATION.desc(),
+];
+
+/// The state of the configuration after an attempt to load it.
+pub(super) struct Loaded<'a> {
+    /// Whether any file has a problem.
+    pub(super) good: bool,
+    /// The hash of what is in force.
+    pub(super) hash: u64,
+    /// Each file, and whether its present content is in force.
+    pub(super) files: Vec<(&'a str, bool)>,
+}
+
+/// Records what the daemon says of itself.
+pub(super) struct AppMetrics {
+    store: Arc<Store>,
+    set: Arc<SeriesSet>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    process: Process,
+    dropped: u64,
+    last_good: Option<f64>,
+}
+
+impl AppMetrics {
+    /// Starts with the metrics that never change. `labels` go on every series of the daemon itself.
+    pub(super) fn new<'a>(store: Arc<Store>, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let set = SeriesSet::new(labels, BucketRule::default());
+        store.add(&set);
+        let rec = Recorder::default();
+        rec.set(&BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1.0);
+        rec.start(&RELOADS, &[]);
+        rec.commit(&set, "build", Gauges::Keep);
+        Self { store, set, state: Mutex::default() }
+    }
+
+    /// The series of the daemon itself, for those of the scheduler that belong to no probe.
+    pub(super) fn set(&self) -> &Arc<SeriesSet> {
+        &self.set
+    }
+
+    /// Records an attempt to load the configuration. The first one is no reload.
+    pub(super) fn loaded(&self, loaded: &Loaded<'_>, is_reload: bool) {
+        let rec = Recorder::default();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if loaded.good {
+            state.last_good = Some(unix_time());
+        }
+        if is_reload {
+            rec.add(&RELOADS, [if loaded.good { "success" } else { "failure" }], 1.0);
+        }
+        rec.set(&RELOAD_SUCCESSFUL, [], f64::from(u8::from(loaded.good)));
+        if let Some(time) = state.last_good {
+            rec.set(&RELOAD_TIME, [], time);
+        }
+        #[allow(clippy::cast_precision_loss, reason = "48 bits fit into a double")]
+        rec.set(&CONFIG_HASH, [], (loaded.hash >> 16) as f64);
+        for (file, good) in &loaded.files {
+            rec.set(&FILE_OK, [file], f64::from(u8::from(*good)));
+        }
+        rec.commit(&self.set, "config", Gauges::Replace);
+    }
+
+    /// Records what is read at the moment of a scrape.
+    pub(super) fn before_scrape(&self) {
+        let rec = Recorder::default();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.process.record(&rec);
+        let (series, dropped) = self.store.size();
+        #[allow(clippy::cast_precision_loss, reason = "counts of series stay far below 2^52")]
+        {
+            rec.set(&SERIES, [], series as f64);
+            rec.add(&SERIES_DROPPED, [], dropped.saturating_sub(state.dropped) as f64);
+        }
+        state.dropped = state.dropped.max(dropped);
+        rec.commit(&self.set, "scrape", Gauges::Replace);
+    }
+
+    /// Records how long a scrape took.
+    pub(super) fn scraped(&self, took: Duration) {
+        let rec = Recorder::default();
+        rec.observe(&SCRAPE_DURATION, [], took.as_secs_f64());
+        rec.commit(&self.set, "scraped", Gauges::Keep);
+    }
+}

@@ -1,0 +1,109 @@
+//! Times a *new* connection to every member of a MongoDB deployment, phase by phase, and says what each member is.
+//!
+//! Tells a starved member from a slow network: when the phase `tcp`, which the kernel answers, stays flat while `hello`
+//! grows, the process does not get the CPU; when `tcp` grows too, it is the network. Needs its own sockets: a driver has
+//! no hook between the phases, opens several connections at once and reports failures after its own time-outs.
+//!
+//! One connection for each member and run, closed when the run ends.
+
+mod auth;
+mod census;
+mod config;
+mod connect;
+mod hello;
+mod metrics;
+mod scram;
+mod wire;
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use self::census::{Census, SharedMemory};
+use self::config::{Config, Seeds};
+use self::connect::Connector;
+use super::{Cycle, Failure, Probe, Reason, Shared, net};
+use crate::metrics::{Desc, Recorder};
+
+/// How often newly named members lead to further members within one run: the members of a replica set all name each
+/// other, so the second round finds what the first did not.
+const ROUNDS: usize = 3;
+
+/// The probe type `mongodb`.
+pub(super) struct Mongodb {
+    config: Arc<Config>,
+    net: net::Net,
+    connector: Connector,
+    memory: SharedMemory,
+}
+
+impl Probe for Mongodb {
+    const TYPE: &'static str = "mongodb";
+    const METRICS: &'static [&'static Desc] = metrics::ALL;
+    const REASONS: &'static [Reason] = &[
+        Reason::Resolve,
+        Reason::Refused,
+        Reason::Unreachable,
+        Reason::Closed,
+        Reason::Tls,
+        Reason::Certificate,
+        Reason::Auth,
+        Reason::Protocol,
+        Reason::Rejected,
+        Reason::Local,
+    ];
+    type Config = Config;
+
+    fn new(config: &Arc<Config>, shared: &Shared, previous: Option<&Self>) -> Result<Self, String> {
+        let connector = Connector::new(config, &shared.net)?;
+        // Another deployment shares no history with this one.
+        let memory = previous.filter(|previous| previous.config.seeds.overlap(&config.seeds));
+        let memory = memory.map_or_else(SharedMemory::default, |previous| Arc::clone(&previous.memory));
+        Ok(Self { config: Arc::clone(config), net: shared.net.clone(), connector, memory })
+    }
+
+    async fn run(&self, _cycle: Cycle, rec: &mut Recorder) -> Result<(), Failure> {
+        let (configured, lookup) = self.configured().await;
+        let mut members = configured.clone();
+        if self.config.discover {
+            members.extend(self.memory.discovered(&configured));
+        }
+        let census = Census::new(rec, &self.memory);
+        for _ in 0..ROUNDS {
+            members.iter().for_each(|member| census.expect(member));
+            join_all(members.iter().map(|member| self.connector.probe(member, rec, &census))).await;
+            if !self.config.discover {
+                break;
+            }
+            members = census.discover(&configured);
+        }
+        lookup
+    }
+
+    fn expected(&self, label: &str) -> Vec<String> {
+        match (label, &self.config.seeds) {
+            ("member" | "target", Seeds::Hosts(hosts)) => hosts.iter().map(ToString::to_string).collect(),
+            // A replica set behind SRV records has three members as a rule.
+            ("member" | "target", Seeds::Srv(name)) => (0..3).map(|n| format!("member-{n}.{name}:27017")).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Mongodb {
+    /// The members that the operator named, or that the SRV records list now. When the lookup fails, those that it
+    /// listed last, with the failure.
+    async fn configured(&self) -> (Vec<String>, Result<(), Failure>) {
+        match &self.config.seeds {
+            Seeds::Hosts(hosts) => (hosts.iter().map(ToString::to_string).collect(), Ok(())),
+            Seeds::Srv(name) => match self.net.resolve_srv(name).await {
+                Ok(hosts) => {
+                    let hosts: Vec<_> = hosts.into_iter().map(|(host, port)| format!("{host}:{port}")).collect();
+                    self.memory.set_listed(&hosts);
+                    (hosts, Ok(()))
+                }
+                Err(failure) => (self.memory.listed(), Err(failure)),
+            },
+        }
+    }
+}
