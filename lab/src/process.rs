@@ -9,6 +9,7 @@
 //!
 //! The pipe's write end is close-on-exec (the standard library sees to it), so no other child keeps a guard waiting.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use rustix::thread::CpuSet;
 use tempfile::TempDir;
@@ -217,33 +219,9 @@ impl Server {
         }
     }
 
-    /// Confines every thread of the process to one CPU. Threads that it starts later inherit this.
+    /// Confines every thread of the process to one CPU, see [`pin`].
     pub fn pin(&self, cpu: usize) -> Result<()> {
-        let mut set = CpuSet::new();
-        set.set(cpu);
-        let folder = format!("/proc/{}/task", self.pid());
-        // A thread not yet pinned may start another one while this loop runs: go on until a whole pass finds nothing new.
-        let mut pinned = std::collections::BTreeSet::new();
-        loop {
-            let before = pinned.len();
-            for entry in fs::read_dir(&folder).map_err(Error::io(folder.as_str()))?.flatten() {
-                let Some(thread) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-                    continue;
-                };
-                if pinned.insert(thread)
-                    && let Err(error) = rustix::thread::sched_setaffinity(Pid::from_raw(thread), &set)
-                    && error != rustix::io::Errno::SRCH
-                {
-                    return Err(Error::Io {
-                        what: format!("pinning {} to CPU {cpu}", self.name),
-                        source: error.into(),
-                    });
-                }
-            }
-            if pinned.len() == before {
-                return Ok(());
-            }
-        }
+        pin(self.pid(), cpu)
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
@@ -257,5 +235,36 @@ impl Drop for Server {
         // Fails only if the whole group is gone.
         let _ = self.signal(Signal::KILL);
         let _ = self.child.wait();
+    }
+}
+
+/// Confines every thread of a process to one CPU. Threads that it starts later inherit this.
+pub fn pin(pid: u32, cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    let folder = format!("/proc/{pid}/task");
+    // A thread not yet pinned may start another one while this loop runs: go on until a whole pass finds nothing new.
+    let mut pinned = BTreeSet::new();
+    loop {
+        let before = pinned.len();
+        for entry in fs::read_dir(&folder).map_err(Error::io(folder.as_str()))?.flatten() {
+            let Some(thread) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            if !pinned.insert(thread) {
+                continue;
+            }
+            match rustix::thread::sched_setaffinity(Pid::from_raw(thread), &set) {
+                // A thread that has ended meanwhile needs no CPU.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => {
+                    return Err(Error::Io {
+                        what: format!("pinning process {pid} to CPU {cpu}"),
+                        source: error.into(),
+                    });
+                }
+            }
+        }
+        if pinned.len() == before {
+            return Ok(());
+        }
     }
 }

@@ -25,7 +25,7 @@ pub struct ReplicaSet {
     members: Vec<Member>,
     options: Options,
     files: Files,
-    _folder: Scratch,
+    folder: Scratch,
 }
 
 impl ReplicaSet {
@@ -50,7 +50,7 @@ impl ReplicaSet {
             };
             members.push(Member::start(plan, &files)?);
         }
-        let set = ReplicaSet { members, options, files, _folder: folder };
+        let set = ReplicaSet { members, options, files, folder };
         for member in &set.members {
             member.wait_answering(&set.files).await?;
         }
@@ -83,6 +83,11 @@ impl ReplicaSet {
     /// The log of a member.
     pub fn log(&self, member: usize) -> &Path {
         self.members[member].log()
+    }
+
+    /// The folder with data, logs and certificates.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Certificates and keys.
