@@ -1,1 +1,26 @@
-//! Lab.
+//! Starts the real servers that midwatch's tests, benchmarks and demo watch.
+//!
+//! Every server is a child process on a loopback port of its own, with its data in a temporary folder. All of it is gone when its
+//! owner is dropped, and also when the lab's process is killed outright: see [`process`].
+//!
+//! # Layout
+//! - [`process`], [`ports`], [`binary`]: how a server is started, where it listens, where it comes from;
+//! - [`certificates`]: a certificate authority for tests;
+//! - [`mongodb`], [`prometheus`]: the servers;
+//! - [`net`], [`load`]: peers that misbehave, and processes that starve a server;
+//! - [`http`], [`until`]: one GET, for asking the servers, and waiting for something to become true.
+
+pub mod binary;
+pub mod certificates;
+mod error;
+pub mod http;
+pub mod load;
+pub mod mongodb;
+pub mod net;
+pub mod ports;
+pub mod process;
+pub mod prometheus;
+mod wait;
+
+pub use error::{Error, Result};
+pub use wait::until;

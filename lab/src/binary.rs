@@ -1,0 +1,97 @@
+//! Where a server's program comes from: the environment, then PATH, then the folder that `make setup` fills.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// A program that the lab can start.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    name: &'static str,
+    variable: &'static str,
+}
+
+/// MongoDB's server.
+pub const MONGOD: Program = Program { name: "mongod", variable: "MIDWATCH_MONGOD" };
+/// Prometheus' server.
+pub const PROMETHEUS: Program = Program { name: "prometheus", variable: "MIDWATCH_PROMETHEUS" };
+
+impl Program {
+    /// Finds it. The error says what to do.
+    pub fn find(self) -> Result<PathBuf> {
+        self.find_with(|variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from))
+    }
+
+    fn find_with(self, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
+        if let Some(path) = variable(self.variable) {
+            let wrong = || Error::NotExecutable { variable: self.variable, path: path.display().to_string() };
+            return if is_executable(&path) { Ok(path) } else { Err(wrong()) };
+        }
+        let in_path = variable("PATH").and_then(|folders| {
+            std::env::split_paths(&folders).map(|f| f.join(self.name)).find(|path| is_executable(path))
+        });
+        if let Some(path) = in_path {
+            return Ok(path);
+        }
+        let cached = cache_folder(variable).join(self.name);
+        if is_executable(&cached) {
+            return Ok(cached);
+        }
+        Err(Error::Missing { program: self.name, variable: self.variable, cached: cached.display().to_string() })
+    }
+}
+
+/// The folder that `make setup` fills: `scripts/setup.sh` works it out in the same way.
+fn cache_folder(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+    variable("MIDWATCH_CACHE").unwrap_or_else(|| {
+        let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+        cache.unwrap_or_else(|| PathBuf::from(".cache")).join("midwatch")
+    })
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn executable(folder: &Path) -> PathBuf {
+        fs::create_dir_all(folder).unwrap();
+        let path = folder.join("mongod");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_environment_comes_first_then_path_then_the_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        let [named, in_path, cache] = ["named", "bin", "home/.cache/midwatch"].map(|name| folder.path().join(name));
+        let home = folder.path().join("home");
+        let find = |variables: &[(&str, &Path)]| {
+            let get =
+                |wanted: &str| variables.iter().find(|(name, _)| *name == wanted).map(|(_, path)| path.to_path_buf());
+            MONGOD.find_with(get)
+        };
+
+        let missing = find(&[("HOME", &home)]).unwrap_err().to_string();
+        assert!(missing.contains("$MIDWATCH_MONGOD") && missing.contains("make setup"), "{missing}");
+        assert!(missing.contains(&cache.join("mongod").display().to_string()), "{missing}");
+
+        let cached = executable(&cache);
+        assert_eq!(find(&[("HOME", &home), ("PATH", &in_path)]).unwrap(), cached);
+        let installed = executable(&in_path);
+        assert_eq!(find(&[("HOME", &home), ("PATH", &in_path)]).unwrap(), installed);
+        let chosen = executable(&named);
+        assert_eq!(find(&[("HOME", &home), ("PATH", &in_path), ("MIDWATCH_MONGOD", &chosen)]).unwrap(), chosen);
+
+        // A wrong path in the environment is a mistake to report, not to work around.
+        let wrong = find(&[("PATH", &in_path), ("MIDWATCH_MONGOD", &home)]).unwrap_err().to_string();
+        assert!(wrong.contains("not an executable file"), "{wrong}");
+    }
+}
