@@ -8,20 +8,23 @@ mod kind;
 pub mod net;
 
 #[cfg(feature = "mongodb")]
-mod mongodb {}
+mod mongodb;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::failure::{Failure, Reason};
-pub use common::{Common, Require, Slo};
+pub use common::{Common, Defaults, Require, Slo};
 pub use kind::{AnyConfig, AnyProbe, Kind, ProbeId};
 
 use crate::metrics::{Desc, Live, Recorder};
 use crate::settings::Settings;
 
 /// Every probe type of this build, in the order in which documentation lists them.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[
+    #[cfg(feature = "mongodb")]
+    Kind::of::<mongodb::Mongodb>(),
+];
 
 /// Probe types that exist but may be compiled out: a configuration that names one is told "not in this build".
 pub const OPTIONAL: &[&str] = &["mongodb"];

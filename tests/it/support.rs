@@ -1,0 +1,217 @@
+//! A running midwatch, its files and its metrics.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command as AsyncCommand};
+
+/// How long anything may take before a test fails. Not a measure of speed: these machines can be slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_midwatch"))
+}
+
+/// Waits until `attempt` has a result.
+pub async fn eventually<T, F: AsyncFnMut() -> Option<T>>(what: &str, mut attempt: F) -> T {
+    let result = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Some(result) = attempt().await {
+                return result;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    result.await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"))
+}
+
+/// One sample of an exposition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub value: f64,
+}
+
+/// An exposition.
+#[derive(Clone, Debug)]
+pub struct Metrics(pub Vec<Sample>);
+
+impl Metrics {
+    /// Reads the text format, strictly enough to notice a broken line.
+    pub fn parse(text: &str) -> Self {
+        Self(text.lines().filter(|line| !line.starts_with('#')).map(parse_line).collect())
+    }
+
+    /// The value of the one sample of that name whose labels include the given ones.
+    pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let mut found = self.all(name, labels);
+        let first = found.next()?;
+        assert!(found.next().is_none(), "more than one {name}{labels:?}");
+        Some(first.value)
+    }
+
+    /// All samples of that name whose labels include the given ones.
+    pub fn all<'m>(&'m self, name: &'m str, labels: &'m [(&str, &str)]) -> impl Iterator<Item = &'m Sample> {
+        let matches = move |sample: &&Sample| {
+            sample.name == name
+                && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|have| have == value))
+        };
+        self.0.iter().filter(matches)
+    }
+
+    /// The values of `le` of a histogram.
+    pub fn bounds(&self, name: &str, labels: &[(&str, &str)]) -> Vec<String> {
+        self.all(&format!("{name}_bucket"), labels).map(|sample| sample.labels["le"].clone()).collect()
+    }
+}
+
+fn parse_line(line: &str) -> Sample {
+    let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+    let value = match value {
+        "+Inf" => f64::INFINITY,
+        "-Inf" => f64::NEG_INFINITY,
+        number => number.parse().unwrap_or_else(|_| panic!("no number: {line}")),
+    };
+    let Some((name, labels)) = series.split_once('{') else {
+        return Sample { name: series.to_owned(), labels: BTreeMap::new(), value };
+    };
+    let labels = labels.strip_suffix('}').unwrap_or_else(|| panic!("no brace: {line}"));
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once("=\"").unwrap_or_else(|| panic!("no pair: {line}"));
+        (name.trim_start_matches(',').to_owned(), value.to_owned())
+    };
+    // No label value of these tests holds a quote.
+    let labels = labels.split_terminator('"').collect::<Vec<_>>();
+    let labels = labels.chunks(2).map(|part| pair(&part.join("\""))).collect();
+    Sample { name: name.to_owned(), labels, value }
+}
+
+/// A running midwatch with a folder of its own.
+pub struct Midwatch {
+    pub child: Child,
+    pub address: String,
+    pub folder: TempDir,
+}
+
+impl Midwatch {
+    /// Starts with a configuration that needs no `[server]`, and waits until it is ready.
+    pub async fn start(probes: &str) -> Self {
+        let midwatch = Self::launch(probes, &[]);
+        midwatch.wait_ready().await;
+        midwatch
+    }
+
+    /// Starts without waiting. Further arguments follow those of `run`.
+    pub fn launch(probes: &str, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = lab::ports::Port::pick().unwrap();
+        let address = port.address();
+        let config = folder.path().join("midwatch.toml");
+        std::fs::write(&config, Self::text(&address, folder.path(), probes)).unwrap();
+        drop(port);
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let child = AsyncCommand::new(program())
+            .args(["run", "--config"])
+            .arg(&config)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { child, address, folder }
+    }
+
+    fn text(address: &str, folder: &Path, probes: &str) -> String {
+        let state = folder.join("state");
+        format!("[server]\nlisten = \"{address}\"\nstate_dir = \"{}\"\n\n{probes}", state.display())
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("midwatch.toml")
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Writes another configuration over the file.
+    pub fn rewrite(&self, probes: &str) {
+        std::fs::write(self.config(), Self::text(&self.address, self.folder.path(), probes)).unwrap();
+    }
+
+    /// Writes another configuration and has it loaded now.
+    pub async fn reload(&self, probes: &str) -> (u16, String) {
+        self.rewrite(probes);
+        self.post_reload().await
+    }
+
+    pub async fn post_reload(&self) -> (u16, String) {
+        self.request("POST", "/-/reload").await.unwrap()
+    }
+
+    async fn wait_ready(&self) {
+        eventually("midwatch to be ready", async || {
+            let answer = self.request("GET", "/-/ready").await;
+            matches!(answer, Some((200, _))).then_some(())
+        })
+        .await;
+    }
+
+    /// A scrape.
+    pub async fn metrics(&self) -> Metrics {
+        let (status, text) = self.request("GET", "/metrics").await.expect("an answer to a scrape");
+        assert_eq!(status, 200);
+        Metrics::parse(&text)
+    }
+
+    /// Waits until the metrics say so.
+    pub async fn until<T>(&self, what: &str, mut check: impl FnMut(&Metrics) -> Option<T>) -> T {
+        eventually(what, async || check(&self.metrics().await)).await
+    }
+
+    /// One request on a connection of its own: status and body, or nothing if nobody answers.
+    pub async fn request(&self, method: &str, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(&self.address).await.ok()?;
+        let request = format!("{method} {path} HTTP/1.0\r\nHost: midwatch\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.ok()?;
+        let answer = String::from_utf8(answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("midwatch runs").to_string();
+        let sent = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub async fn end(&mut self) -> ExitStatus {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("midwatch ends").unwrap()
+    }
+
+    /// How many file descriptors it has open.
+    pub fn open_files(&self) -> usize {
+        let pid = self.child.id().expect("midwatch runs");
+        std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    }
+}
+
+/// Runs another of the program's commands to its end.
+pub fn midwatch(arguments: &[&str]) -> Output {
+    Command::new(program()).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
