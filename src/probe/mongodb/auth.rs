@@ -1,0 +1,219 @@
+//! Logging in on a fresh connection, with the first step inside `hello` (speculative authentication).
+//!
+//! A login takes three calls, so that each can be timed, or not, by itself: [`Auth::begin`] before `hello`,
+//! [`Attempt::prepare`] after it (our own arithmetic, part of no phase), and [`Attempt::finish`], which is one round trip
+//! when the server took up the first step and the whole conversation when it did not (unknown user, mechanism switched
+//! off, MongoDB before 4.4).
+//!
+//! Source: "Authentication" of the driver specifications.
+
+use std::fmt;
+
+use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::spec::BinarySubtype;
+use bson::{Binary, rawdoc};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::hello::Hello;
+use super::scram::{ClientFirst, Credentials, Hash, Proof};
+use super::wire::{Connection, number};
+use crate::probe::{Failure, Reason};
+
+/// Where users that are known by their certificate live.
+const EXTERNAL: &str = "$external";
+
+/// How to log in.
+#[derive(Debug)]
+pub struct Auth(Method);
+
+#[derive(Debug)]
+enum Method {
+    None,
+    Scram { credentials: Credentials, source: String },
+    X509,
+}
+
+impl Auth {
+    /// Do not log in.
+    pub fn none() -> Self {
+        Self(Method::None)
+    }
+
+    /// With a password; `source` is the database that holds the user, usually `admin`.
+    ///
+    /// # Errors
+    /// What is wrong with the name or the password, in words and without either.
+    pub fn scram(hash: Hash, username: &str, password: &str, source: &str) -> Result<Self, String> {
+        let credentials = Credentials::new(hash, username, password)?;
+        Ok(Self(Method::Scram { credentials, source: source.to_owned() }))
+    }
+
+    /// With the certificate that the TLS handshake showed (MONGODB-X509).
+    pub fn x509() -> Self {
+        Self(Method::X509)
+    }
+
+    /// Whether there is anybody to log in as: without, there is no such phase.
+    pub fn is_needed(&self) -> bool {
+        !matches!(self.0, Method::None)
+    }
+
+    /// Starts a login.
+    ///
+    /// # Errors
+    /// `local` if the system has no random numbers.
+    pub fn begin(&self) -> Result<Attempt<'_>, Failure> {
+        let (first, speculative) = match &self.0 {
+            Method::None => (None, None),
+            Method::Scram { credentials, source } => {
+                let first = credentials.begin()?;
+                let mut document = sasl_start(credentials, &first);
+                document.append(bson::raw::cstr!("db"), source.as_str());
+                (Some(first), Some(document))
+            }
+            Method::X509 => {
+                let mut document = authenticate();
+                document.append(bson::raw::cstr!("db"), EXTERNAL);
+                (None, Some(document))
+            }
+        };
+        Ok(Attempt { method: &self.0, first, speculative, step: Step::Start })
+    }
+}
+
+/// A login under way on one connection.
+pub struct Attempt<'a> {
+    method: &'a Method,
+    first: Option<ClientFirst>,
+    speculative: Option<RawDocumentBuf>,
+    step: Step,
+}
+
+/// How far a login has come.
+enum Step {
+    /// The server knows nothing of it.
+    Start,
+    /// The server waits for the proof.
+    Proven { conversation: i64, proof: Proof },
+    /// The first step was enough.
+    Done,
+    /// The first step went wrong in a way that shows when the login is finished.
+    Failed(Failure),
+}
+
+impl fmt::Debug for Attempt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Attempt").field(self.method).finish()
+    }
+}
+
+impl Attempt<'_> {
+    /// What goes into `hello`.
+    pub fn speculative(&self) -> Option<&RawDocument> {
+        self.speculative.as_deref()
+    }
+
+    /// Takes the server's answer to the first step and computes the second: the costly derivation of keys happens here,
+    /// off the runtime's workers and only when they are not known yet. Errors come out of [`finish`](Self::finish).
+    pub async fn prepare(&mut self, hello: &Hello) {
+        let Some(reply) = &hello.speculative else { return };
+        self.step = match (self.method, &self.first) {
+            (Method::Scram { credentials, .. }, Some(first)) => match prove(credentials, first, reply).await {
+                Ok((conversation, proof)) => Step::Proven { conversation, proof },
+                Err(failure) => Step::Failed(failure),
+            },
+            (Method::X509, _) => Step::Done,
+            _ => Step::Start,
+        };
+    }
+
+    /// Completes the login.
+    ///
+    /// # Errors
+    /// `auth` if the server refuses or cannot prove who it is; those of [`Connection::command`].
+    pub async fn finish<S>(self, conn: &mut Connection<S>) -> Result<(), Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match (self.method, self.step, &self.first) {
+            (Method::None, ..) | (_, Step::Done, _) => Ok(()),
+            (_, Step::Failed(failure), _) => Err(failure),
+            (Method::X509, ..) => {
+                let mut command = authenticate();
+                command.append(bson::raw::cstr!("$db"), EXTERNAL);
+                conn.command(&command).await.map(|_| ()).map_err(refused)
+            }
+            (Method::Scram { source, .. }, Step::Proven { conversation, proof }, _) => {
+                conclude(conn, source, conversation, &proof).await
+            }
+            (Method::Scram { credentials, source }, Step::Start, Some(first)) => {
+                let mut command = sasl_start(credentials, first);
+                command.append(bson::raw::cstr!("$db"), source.as_str());
+                let reply = conn.command(&command).await.map_err(refused)?;
+                let (conversation, proof) = prove(credentials, first, reply).await?;
+                conclude(conn, source, conversation, &proof).await
+            }
+            (Method::Scram { .. }, Step::Start, None) => {
+                Err(Failure::new(Reason::Internal, "a SCRAM login without its first message"))
+            }
+        }
+    }
+}
+
+fn sasl_start(credentials: &Credentials, first: &ClientFirst) -> RawDocumentBuf {
+    rawdoc! {
+        "saslStart": 1,
+        "mechanism": credentials.hash().mechanism(),
+        "payload": payload(first.message.as_bytes()),
+        // Saves a round trip in which neither side says anything (MongoDB 4.4).
+        "options": { "skipEmptyExchange": true },
+    }
+}
+
+fn authenticate() -> RawDocumentBuf {
+    rawdoc! { "authenticate": 1, "mechanism": "MONGODB-X509" }
+}
+
+async fn prove(credentials: &Credentials, first: &ClientFirst, reply: &RawDocument) -> Result<(i64, Proof), Failure> {
+    let proof = credentials.prove(first, message_of(reply)?).await?;
+    let conversation = reply.get("conversationId").ok().flatten().and_then(number).unwrap_or(1);
+    Ok((conversation, proof))
+}
+
+/// Sends the proof and checks the server's.
+async fn conclude<S>(conn: &mut Connection<S>, source: &str, conversation: i64, proof: &Proof) -> Result<(), Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // Servers number conversations with an int32 and want it back as a number of any type.
+    let next = |message: &[u8]| {
+        rawdoc! { "saslContinue": 1, "conversationId": conversation, "payload": payload(message), "$db": source }
+    };
+    let is_done = |reply: &RawDocument| reply.get_bool("done").unwrap_or(false);
+    let reply = conn.command(&next(proof.message.as_bytes())).await.map_err(refused)?;
+    proof.verify(message_of(reply)?)?;
+    // MongoDB before 4.4 does not know `skipEmptyExchange`.
+    if is_done(reply) || is_done(conn.command(&next(b"")).await.map_err(refused)?) {
+        return Ok(());
+    }
+    Err(Failure::new(Reason::Protocol, "SCRAM: the server does not come to an end"))
+}
+
+fn payload(message: &[u8]) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: message.to_vec() }
+}
+
+fn message_of(reply: &RawDocument) -> Result<&[u8], Failure> {
+    match reply.get("payload") {
+        Ok(Some(RawBsonRef::Binary(binary))) => Ok(binary.bytes),
+        _ => Err(Failure::new(Reason::Protocol, "SCRAM: the server's answer has no payload")),
+    }
+}
+
+/// Whatever reason a server gives for not letting us in, it is about the credentials; unless it is about the server.
+fn refused(failure: Failure) -> Failure {
+    match failure.reason {
+        Reason::Rejected => Failure { reason: Reason::Auth, ..failure },
+        _ => failure,
+    }
+}

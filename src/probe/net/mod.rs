@@ -1,0 +1,115 @@
+//! What every probe does before it speaks its own protocol: resolve a name, connect, negotiate TLS.
+//!
+//! Three rules hold throughout. Every failure is a [`Failure`](super::Failure) with the reason an operator would give
+//! it. A time that the kernel knows better than we do is taken from the kernel. What a peer sent is cleaned before it
+//! becomes part of a sentence, see [`clean`].
+
+mod certificate;
+mod connect;
+mod resolve;
+mod tcp_info;
+mod tls;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use tokio::sync::OnceCell;
+
+use super::{Failure, Reason};
+
+pub use certificate::CertInfo;
+pub use connect::{Clock, Connected, connect, connect_any};
+pub use tls::{ClientCertificate, Tls, TlsOptions, TlsStream, read_failure};
+
+/// What probes share for reaching their targets: the resolver and the system's trust roots. Cheap to make and to clone;
+/// both parts are read at their first use, because building a probe does no I/O.
+#[derive(Clone, Debug, Default)]
+pub struct Net {
+    resolver: Arc<resolve::Resolver>,
+    roots: Arc<OnceCell<Arc<RootCertStore>>>,
+}
+
+impl Net {
+    /// The addresses of a host in the order in which to try them. IP literals (also `[::1]`) need no I/O; names are
+    /// looked up as the system would (`/etc/hosts`, search domains, both families) but never from a cache: a prober
+    /// measures DNS as it is now.
+    ///
+    /// # Errors
+    /// `resolve`, with what the name servers said in the detail; `local` without file descriptors.
+    pub async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, Failure> {
+        match literal(host) {
+            Some(ip) => Ok(vec![ip]),
+            None => self.resolver.addresses(host).await,
+        }
+    }
+
+    /// The hosts and ports behind `mongodb+srv://NAME`, sorted: `_mongodb._tcp.NAME`, with the check that the
+    /// specification demands (every host within the domain of the name).
+    ///
+    /// # Errors
+    /// `resolve`, also when a record points out of the domain.
+    pub async fn resolve_srv(&self, name: &str) -> Result<Vec<(String, u16)>, Failure> {
+        self.resolver.mongodb_hosts(name).await
+    }
+
+    /// The system's trust roots, read once for the life of the process. A failure is not remembered.
+    async fn roots(&self) -> Result<&Arc<RootCertStore>, Failure> {
+        self.roots
+            .get_or_try_init(|| async {
+                tokio::task::spawn_blocking(tls::native_roots)
+                    .await
+                    .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
+            })
+            .await
+    }
+}
+
+/// The address that the text spells, if it spells one.
+fn literal(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.parse().ok()
+}
+
+/// The longest text that is taken from a peer into a detail, in characters.
+const MAX_TEXT: usize = 300;
+
+/// Makes a text from a peer fit for a log line and a page: no control or direction-changing characters, and no more than
+/// 300 characters.
+pub fn clean(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let mut kept = text.chars().map(|c| if hidden(c) { ' ' } else { c });
+    let mut out: String = kept.by_ref().take(MAX_TEXT - 1).collect();
+    match (kept.next(), kept.next()) {
+        (None, _) => {}
+        (Some(last), None) => out.push(last),
+        (Some(_), Some(_)) => out.push('…'),
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn literals_need_no_resolver() {
+        let net = Net::default();
+        assert_eq!(net.resolve("127.0.0.1").await.unwrap(), [IpAddr::from([127, 0, 0, 1])]);
+        for spelling in ["::1", "[::1]"] {
+            assert_eq!(net.resolve(spelling).await.unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
+        }
+    }
+
+    #[test]
+    fn text_is_bounded_and_harmless() {
+        assert_eq!(clean("a\nb\u{7}c\u{202e}d"), "a b c d");
+        assert_eq!(clean(&"é".repeat(300)).chars().count(), 300);
+        let long = clean(&"é".repeat(10_000));
+        assert_eq!(long.chars().count(), 300);
+        assert!(long.ends_with('…'));
+    }
+}
