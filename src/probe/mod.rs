@@ -14,7 +14,7 @@ mod mongodb;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use common::{Common, Require, Slo};
+pub use common::{Common, Defaults, Require, Slo};
 pub use failure::{Failure, Reason};
 pub use kind::{AnyConfig, AnyProbe, Kind, ProbeId};
 
