@@ -1,7 +1,7 @@
 //! Files that a configuration consists of or refers to: each is read once per load, whole, and with limits.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -80,8 +80,12 @@ impl fmt::Debug for Content {
 
 type Entry = Result<Arc<Content>, ReadError>;
 
-/// What a load saw of a file: its hash, or why there is none.
-pub type Seen = Result<[u8; 32], ReadError>;
+/// What a load saw of a file.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    limit: u64,
+    hash: Result<[u8; 32], ReadError>,
+}
 
 /// The files of one load. Each is read at most once, so that a load sees one version of it, and one CA file that 5 000
 /// probes name is read once.
@@ -89,7 +93,7 @@ pub type Seen = Result<[u8; 32], ReadError>;
 pub struct Files {
     pub(super) without_secrets: bool,
     read: RefCell<HashMap<PathBuf, Entry>>,
-    used: RefCell<BTreeSet<PathBuf>>,
+    used: RefCell<BTreeMap<PathBuf, u64>>,
 }
 
 impl Files {
@@ -103,8 +107,8 @@ impl Files {
     /// # Errors
     /// Why it cannot be read.
     pub fn read(&self, path: &Path, limit: u64) -> Entry {
-        if !self.used.borrow().contains(path) {
-            self.used.borrow_mut().insert(path.to_owned());
+        if !self.used.borrow().contains_key(path) {
+            self.used.borrow_mut().insert(path.to_owned(), limit);
         }
         self.peek(path, limit)
     }
@@ -120,20 +124,18 @@ impl Files {
     }
 
     /// Whether a file is what an earlier load saw.
-    pub fn still(&self, path: &Path, limit: u64, seen: &Seen) -> bool {
-        match (self.peek(path, limit), seen) {
-            (Ok(content), Ok(hash)) => content.hash == *hash,
-            (Err(error), Err(seen)) => error == *seen,
-            _ => false,
-        }
+    pub fn still(&self, path: &Path, seen: &Seen) -> bool {
+        self.peek(path, seen.limit).map(|content| content.hash) == seen.hash
     }
 
     /// Every file that the configuration depends on, with what was seen of it.
-    pub fn seen(&self) -> HashMap<PathBuf, Seen> {
+    pub fn seen(&self) -> Vec<(PathBuf, Seen)> {
         let read = self.read.borrow();
         let used = self.used.borrow();
-        let seen = |path: &PathBuf| Some((path.clone(), read.get(path)?.clone().map(|content| content.hash)));
-        used.iter().filter_map(seen).collect()
+        let hash = |path| read.get(path).map(|entry: &Entry| entry.clone().map(|content| content.hash));
+        used.iter()
+            .filter_map(|(path, limit)| Some((path.clone(), Seen { limit: *limit, hash: hash(path)? })))
+            .collect()
     }
 }
 

@@ -24,7 +24,7 @@ pub use secret::Secret;
 pub use section::Section;
 pub use size::Size;
 pub use source::{MAX_CONFIG_BYTES, MAX_FILE_BYTES, Rules, Source};
-pub use value::{Invalid, Item, Value};
+pub use value::{Invalid, Item, Value, nearest};
 
 /// A table of the configuration that reads itself.
 pub trait Settings: Sized {

@@ -137,6 +137,21 @@ impl<'a> Section<'a> {
         self.source.record(at, &self.path, message.into());
     }
 
+    /// Accepts a key without reading it.
+    pub fn ignore(&mut self, key: &'static str) {
+        let _ = self.ask(key);
+    }
+
+    /// Accepts all other keys: the table is refused as a whole, or is for another reader.
+    pub fn ignore_rest(&mut self) {
+        self.any_key = true;
+    }
+
+    /// Where the table begins in its file, in bytes.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
     /// The table's path, for example `probe.mongodb.orders`.
     pub fn path(&self) -> &str {
         &self.path
@@ -165,7 +180,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reports the keys that nobody asked for.
-    pub(super) fn finish(&self) {
+    pub fn finish(&self) {
         if self.any_key {
             return;
         }

@@ -91,7 +91,7 @@ impl<'a> Source<'a> {
     }
 
     /// Records a problem at a place of the text.
-    pub(super) fn record(&self, offset: usize, path: &str, message: String) {
+    pub fn record(&self, offset: usize, path: &str, message: String) {
         self.raw.borrow_mut().push(Raw { offset, path: path.to_owned(), message });
     }
 

@@ -152,7 +152,7 @@ impl<'a> Item<'a> {
 }
 
 /// The one of the names that was probably meant.
-pub(super) fn nearest<'n>(found: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+pub fn nearest<'n>(found: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     // The distance takes time in the product of both lengths, and nobody misspells a name by this much.
     if found.len() > 48 {
         return None;
