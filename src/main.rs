@@ -1,1 +1,54 @@
-fn main() {}
+//! The program: reads the command line, starts logging, runs one command, and turns its result into an exit code.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use midwatch::app::{self, Error, Log};
+use midwatch::cli::{Cli, Command};
+
+/// The exit code for wrong usage or configuration (`EX_USAGE` of sysexits.h).
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap, but not to a person.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match execute(cli) {
+        Ok((text, success)) => {
+            // A reader that has gone, such as `head`, is no failure.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            match error {
+                Error::Usage(_) => ExitCode::from(USAGE),
+                Error::Failed(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// What to print, and whether what was asked for succeeded.
+fn execute(cli: Cli) -> Result<(String, bool), Error> {
+    let log = Log::start(cli.log_format, cli.log_level.as_deref()).map_err(Error::Usage)?;
+    match cli.command {
+        Command::Run { config } => runtime()?.block_on(app::run(&config, &log)).map(|()| (String::new(), true)),
+        Command::Check { files, without_secrets } => app::check(&files, without_secrets).map(|text| (text, true)),
+        Command::Probe { kind, name, config } => runtime()?.block_on(app::probe(&kind, &name, &config)),
+        Command::Metrics { config } => app::metrics(config.as_deref()).map(|text| (text, true)),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Failed(format!("cannot start the runtime: {error}")))
+}

@@ -46,5 +46,6 @@ impl Log {
 }
 
 fn parse(level: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(level).map_err(|_| "the log level is neither a level nor a filter such as midwatch=debug".to_owned())
+    EnvFilter::try_new(level)
+        .map_err(|_| "the log level is neither a level nor a filter such as midwatch=debug".to_owned())
 }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::metrics::{BucketRule, COARSE, Counter, Desc, Gauge, Gauges, Histogram, Process, Recorder, SeriesSet, Store, unix_time};
+use crate::metrics::{
+    BucketRule, COARSE, Counter, Desc, Gauge, Gauges, Histogram, Process, Recorder, SeriesSet, Store, unix_time,
+};
 
 static BUILD_INFO: Gauge<1> = Gauge::new("midwatch_build_info", "Always 1; says which version runs.", &["version"]);
 static RELOAD_SUCCESSFUL: Gauge<0> = Gauge::new(
@@ -84,9 +86,9 @@ struct State {
 }
 
 impl AppMetrics {
-    /// Starts with the metrics that never change. `labels` go on every series of the daemon itself.
-    pub(super) fn new<'a>(store: Arc<Store>, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let set = SeriesSet::new(labels, BucketRule::default());
+    /// Starts with the metrics that never change.
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        let set = SeriesSet::new([], BucketRule::default());
         store.add(&set);
         let rec = Recorder::default();
         rec.set(&BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1.0);
@@ -108,18 +110,33 @@ impl AppMetrics {
             state.last_good = Some(unix_time());
         }
         if is_reload {
-            rec.add(&RELOADS, [if loaded.good { "success" } else { "failure" }], 1.0);
+            rec.add(&RELOADS, [result(loaded.good)], 1.0);
         }
         rec.set(&RELOAD_SUCCESSFUL, [], f64::from(u8::from(loaded.good)));
         if let Some(time) = state.last_good {
             rec.set(&RELOAD_TIME, [], time);
         }
         #[allow(clippy::cast_precision_loss, reason = "48 bits fit into a double")]
-        rec.set(&CONFIG_HASH, [], (loaded.hash >> 16) as f64);
+        rec.set(&CONFIG_HASH, [], loaded.hash as f64);
         for (file, good) in &loaded.files {
             rec.set(&FILE_OK, [file], f64::from(u8::from(*good)));
         }
         rec.commit(&self.set, "config", Gauges::Replace);
+    }
+
+    /// Records that a reload was asked for and found what the last one had found.
+    pub(super) fn reloaded(&self, good: bool) {
+        let rec = Recorder::default();
+        rec.add(&RELOADS, [result(good)], 1.0);
+        rec.commit(&self.set, "config", Gauges::Keep);
+    }
+
+    /// Records that the configuration was refused, so that what is in force is what was.
+    pub(super) fn refused(&self) {
+        let rec = Recorder::default();
+        rec.add(&RELOADS, [result(false)], 1.0);
+        rec.set(&RELOAD_SUCCESSFUL, [], 0.0);
+        rec.commit(&self.set, "config", Gauges::Keep);
     }
 
     /// Records what is read at the moment of a scrape.
@@ -143,4 +160,9 @@ impl AppMetrics {
         rec.observe(&SCRAPE_DURATION, [], took.as_secs_f64());
         rec.commit(&self.set, "scraped", Gauges::Keep);
     }
+}
+
+/// The value of the label `result`.
+fn result(good: bool) -> &'static str {
+    if good { "success" } else { "failure" }
 }

@@ -39,7 +39,8 @@ fn render_target<'t>(
     let _ = writeln!(text, "\n{} {name}{note}", if failure.is_some() { "✗" } else { "✓" });
     for phase in phases {
         let end = phase.failure.map_or(String::new(), |reason| format!("  ✗ {reason}"));
-        let _ = writeln!(text, "    {:<9}{:>10}  {}{end}", phase.name, time(phase.duration), bar(phase.duration, longest));
+        let _ =
+            writeln!(text, "    {:<9}{:>10}  {}{end}", phase.name, time(phase.duration), bar(phase.duration, longest));
     }
     let _ = writeln!(text, "    {:<9}{:>10}", "total", time(target.duration));
     if let Some(failure) = failure {

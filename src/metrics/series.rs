@@ -231,7 +231,7 @@ impl SeriesSet {
     }
 
     /// How many series there are, and how many more were dropped because there were too many.
-    pub(super) fn size(&self) -> (usize, u64) {
+    pub fn size(&self) -> (usize, u64) {
         let state = self.lock();
         (state.series, state.dropped)
     }

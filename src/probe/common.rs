@@ -4,6 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::metrics::{LAN, WAN};
+use crate::settings::{Invalid, Item, Labels, Section, Value};
+
+/// How often a probe runs unless the configuration says otherwise.
+const INTERVAL: Duration = Duration::from_secs(15);
+/// How long a run may take unless the configuration says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The shortest interval: below it the timers of the system are the larger part of what would be measured.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// The longest interval: more is a slip of the unit.
+const MAX_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
+/// The shortest timeout.
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+/// The most bounds a histogram may have: each is a series.
+const MAX_BUCKETS: usize = 200;
+
 /// The keys that every probe has. None of them rebuilds the probe when it changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Common {
@@ -45,4 +61,144 @@ pub enum Require {
     All,
     /// One target must succeed.
     Any,
+}
+
+impl Value for Require {
+    fn read(item: &Item<'_>) -> Result<Self, Invalid> {
+        item.choice(&[("all", Self::All), ("any", Self::Any)])
+    }
+}
+
+/// What probes inherit: `[defaults]` and `[labels]` of the main file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Defaults {
+    interval: Duration,
+    timeout: Duration,
+    owner: Option<String>,
+    runbook: Option<String>,
+    slo: Option<Slo>,
+    buckets: Option<Arc<[f64]>>,
+    labels: BTreeMap<String, String>,
+}
+
+impl Defaults {
+    /// What holds without a `[defaults]` table, with the labels of `[labels]`.
+    pub fn new(labels: BTreeMap<String, String>) -> Self {
+        let (interval, timeout) = (INTERVAL, TIMEOUT);
+        Self { interval, timeout, owner: None, runbook: None, slo: None, buckets: None, labels }
+    }
+
+    /// Reads the table `[defaults]` over these.
+    pub fn read(self, section: &mut Section<'_>) -> Self {
+        let (interval, timeout) = rhythm(section, &self);
+        Self {
+            interval,
+            timeout,
+            owner: section.optional("owner"),
+            runbook: section.optional("runbook"),
+            slo: section.section("slo", Slo::read),
+            buckets: section.optional::<Buckets>("buckets").map(|buckets| buckets.0),
+            labels: self.labels,
+        }
+    }
+}
+
+impl Common {
+    /// Reads the common keys of a probe's table; problems are in the section.
+    pub fn read(section: &mut Section<'_>, defaults: &Defaults) -> Self {
+        let (interval, timeout) = rhythm(section, defaults);
+        let mut labels = defaults.labels.clone();
+        labels.extend(section.optional::<Labels>("labels").unwrap_or_default().0);
+        let info = section.optional::<Labels>("info").unwrap_or_default().0;
+        if info.keys().any(|name| labels.contains_key(name)) {
+            section.problem(Some("info"), "`info`: holds a name that is also one of the probe's labels");
+        }
+        let inherited =
+            |value: Option<String>, default: &Option<String>| value.or_else(|| default.clone()).unwrap_or_default();
+        Self {
+            interval,
+            timeout,
+            owner: inherited(section.optional("owner"), &defaults.owner),
+            runbook: inherited(section.optional("runbook"), &defaults.runbook),
+            info,
+            labels,
+            slo: section.section("slo", Slo::read).or_else(|| defaults.slo.clone()),
+            buckets: section.optional::<Buckets>("buckets").map(|own| own.0).or_else(|| defaults.buckets.clone()),
+            require: section.or("require", Require::All),
+        }
+    }
+}
+
+/// Interval and timeout. A timeout that is written down must be shorter than the interval; one that is inherited gives
+/// way to a shorter interval and becomes four fifths of it, so that setting `interval = "1s"` alone works.
+fn rhythm(section: &mut Section<'_>, defaults: &Defaults) -> (Duration, Duration) {
+    let (has_interval, has_timeout) = (section.has("interval"), section.has("timeout"));
+    let interval = section.checked("interval", |value| within(*value, MIN_INTERVAL, MAX_INTERVAL));
+    let timeout = section.checked("timeout", |value| within(*value, MIN_TIMEOUT, MAX_INTERVAL));
+    // A bad value is reported already; comparing its default with the other one would only add confusion.
+    let comparable = interval.is_some() || !has_interval;
+    let interval = interval.unwrap_or(defaults.interval);
+    if comparable && has_timeout && timeout.is_some_and(|timeout| timeout >= interval) {
+        let which = if has_interval { "`interval`" } else { "the default `interval`" };
+        section.problem(Some("timeout"), format!("`timeout`: must be shorter than {which}"));
+    }
+    let inherited = || if defaults.timeout < interval { defaults.timeout } else { interval * 4 / 5 };
+    (interval, timeout.unwrap_or_else(inherited))
+}
+
+fn within(value: Duration, min: Duration, max: Duration) -> Result<(), String> {
+    if value < min {
+        return Err(format!("must be at least {min:?}"));
+    }
+    if value > max {
+        return Err(format!("must be at most {} days", max.as_secs() / 86_400));
+    }
+    Ok(())
+}
+
+impl Slo {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        let latency = section.checked("latency", |value| within(*value, Duration::from_nanos(1), MAX_INTERVAL));
+        let objective = section.required::<f64>("objective")?;
+        if objective <= 0.0 || objective >= 1.0 {
+            section.problem(Some("objective"), "`objective`: must be more than 0 and less than 1");
+        }
+        Some(Self { objective, latency })
+    }
+}
+
+/// The bounds of a histogram: `"lan"`, `"wan"`, or a list of seconds or durations.
+struct Buckets(Arc<[f64]>);
+
+impl Value for Buckets {
+    fn read(item: &Item<'_>) -> Result<Self, Invalid> {
+        if item.str().is_some() {
+            let preset = item.choice(&[("lan", LAN), ("wan", WAN)])?;
+            return Ok(Self(preset.into()));
+        }
+        if item.elements().is_none() {
+            return Err(item.expected("\"lan\", \"wan\" or a list of bounds in seconds"));
+        }
+        let bounds: Vec<f64> = Vec::<Bound>::read(item)?.into_iter().map(|bound| bound.0).collect();
+        if bounds.is_empty() || bounds.len() > MAX_BUCKETS {
+            return Err(Invalid::new(format!("expected 1 to {MAX_BUCKETS} bounds")));
+        }
+        if !bounds.is_sorted_by(|a, b| a < b) {
+            return Err(Invalid::new("the bounds must ascend, each larger than the one before"));
+        }
+        Ok(Self(bounds.into()))
+    }
+}
+
+/// One bound: a number of seconds, or a duration.
+struct Bound(f64);
+
+impl Value for Bound {
+    fn read(item: &Item<'_>) -> Result<Self, Invalid> {
+        let seconds = match item.str() {
+            Some(_) => Duration::read(item)?.as_secs_f64(),
+            None => f64::read(item).map_err(|_| item.expected("a positive number of seconds, or a duration"))?,
+        };
+        if seconds > 0.0 { Ok(Self(seconds)) } else { Err(Invalid::new("must be more than 0")) }
+    }
 }

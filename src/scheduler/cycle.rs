@@ -1,15 +1,17 @@
 //! One rhythm of one probe: when it is due, one run, and what is shown of it.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-use super::{Watch, verdict};
+use super::Watch;
+use super::verdict::{self, Run};
 use crate::failure::{Failure, Reason};
 use crate::metrics::{Gauges, Recorder};
-use crate::probe::{Cycle, OnFailure, ProbeId};
+use crate::probe::{AnyProbe, Cycle, OnFailure, ProbeId};
 
 /// Runs the cycle at its due times, for ever. Due times count from `origin`, never from the end of a run.
 pub(super) async fn repeat(watch: &Watch, cycle: Cycle, origin: Instant) {
@@ -80,20 +82,12 @@ impl<'w> Runner<'w> {
         let started = Instant::now();
         self.delay.observe(&super::START_DELAY, [self.watch.kind.name], (started - due).as_secs_f64());
         self.delay.commit(&self.watch.engine, "start_delay", Gauges::Keep);
-        let probe = std::sync::Arc::clone(&self.watch.probe.borrow());
-        let work = AssertUnwindSafe(probe.run(self.cycle, &mut self.rec)).catch_unwind();
-        let timeout = self.watch.common.timeout;
-        let result = match tokio::time::timeout_at(started + timeout, work).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => {
-                self.watch.rebuild();
-                Err(Failure::new(Reason::Internal, "the probe panicked"))
-            }
-            Err(_elapsed) => Err(Failure::new(Reason::Timeout, format!("not finished within {timeout:?}"))),
-        };
-        let trace = self.rec.trace();
-        let run = verdict::Run { cycle: self.cycle, missed, duration: started.elapsed(), result, trace };
-        let good = verdict::record(self.watch, &run, &self.verdict);
+        let probe = Arc::clone(&self.watch.probe.borrow());
+        let run = run(&*probe, self.cycle, self.watch.common.timeout, &mut self.rec).await;
+        if run.panicked {
+            self.watch.rebuild();
+        }
+        let good = verdict::record(self.watch, &run, missed, &self.verdict);
         let gauges = self.gauges(good);
         self.rec.commit_with(&self.verdict, &self.watch.set, self.cycle.name, gauges);
     }
@@ -108,6 +102,18 @@ impl<'w> Runner<'w> {
             OnFailure::Keep(_) | OnFailure::Freeze => Gauges::Keep,
         }
     }
+}
+
+/// One run within its deadline, from start to end. What it recorded is in `rec`, but for the trace.
+pub(super) async fn run(probe: &dyn AnyProbe, cycle: Cycle, timeout: Duration, rec: &mut Recorder) -> Run {
+    let started = Instant::now();
+    let work = AssertUnwindSafe(probe.run(cycle, rec)).catch_unwind();
+    let (result, panicked) = match tokio::time::timeout_at(started + timeout, work).await {
+        Ok(Ok(result)) => (result, false),
+        Ok(Err(_panic)) => (Err(Failure::new(Reason::Internal, "the probe panicked")), true),
+        Err(_elapsed) => (Err(Failure::new(Reason::Timeout, format!("not finished within {timeout:?}"))), false),
+    };
+    Run { cycle, duration: started.elapsed(), result, panicked, trace: rec.trace() }
 }
 
 #[cfg(test)]

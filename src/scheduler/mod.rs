@@ -4,6 +4,8 @@ mod cycle;
 pub mod verdict;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -12,8 +14,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::metrics::{BucketRule, Histogram, Live, SeriesSet, Store};
-use crate::probe::{AnyConfig, AnyProbe, Common, Kind, ProbeId, Shared};
+use crate::metrics::{BucketRule, Histogram, Live, Recorder, SeriesSet, Store};
+use crate::probe::{AnyConfig, AnyProbe, Common, Cycle, Kind, ProbeId, Shared};
+
+pub use verdict::Run;
 
 pub(crate) static START_DELAY: Histogram<1> = Histogram::new(
     "midwatch_probe_start_delay_seconds",
@@ -31,11 +35,19 @@ pub struct Spec {
     /// Its type.
     pub kind: &'static Kind,
     /// The keys that every probe has.
-    pub common: Common,
-    /// The keys of its type.
+    pub common: Arc<Common>,
+    /// The keys of its type; the very value of the running probe if they are equal.
     pub config: Arc<dyn AnyConfig>,
-    /// The probe, built from `config`; the running one itself if that has an equal `config`.
+    /// The probe. The running one if its configuration is the same, and otherwise one that has taken over its state.
     pub probe: Arc<dyn AnyProbe>,
+    /// The file that defines it.
+    pub file: Arc<Path>,
+}
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spec").field("id", &self.id).field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 /// What applying a configuration did, by number of probes.
@@ -76,7 +88,7 @@ impl Drop for Entry {
 pub(crate) struct Watch {
     pub(crate) id: ProbeId,
     pub(crate) kind: &'static Kind,
-    pub(crate) common: Common,
+    pub(crate) common: Arc<Common>,
     config: Arc<dyn AnyConfig>,
     /// The probe as it is now: a probe that panicked is replaced by a new one.
     probe: watch::Sender<Arc<dyn AnyProbe>>,
@@ -166,6 +178,11 @@ impl Scheduler {
         });
         Entry { task: tokio::spawn(keep_watch(Arc::clone(&watch), self.origin)), watch }
     }
+}
+
+/// One run of a probe outside of any schedule.
+pub async fn run_once(spec: &Spec, cycle: Cycle) -> Run {
+    cycle::run(&*spec.probe, cycle, spec.common.timeout, &mut Recorder::default()).await
 }
 
 impl Spec {

@@ -82,13 +82,22 @@ pub const METRICS: &[&Desc] = &[
 ];
 
 /// A run that ended.
-pub(super) struct Run {
+pub struct Run {
     pub(super) cycle: Cycle,
-    /// How many due times before it passed without a run.
-    pub(super) missed: u64,
-    pub(super) duration: Duration,
-    pub(super) result: Result<(), Failure>,
-    pub(super) trace: Trace,
+    /// From its start to its end or its deadline.
+    pub duration: Duration,
+    /// What the run said of itself; its targets have verdicts of their own.
+    pub result: Result<(), Failure>,
+    pub(super) panicked: bool,
+    /// What happened in it.
+    pub trace: Trace,
+}
+
+impl Run {
+    /// Whether the run succeeded as a whole.
+    pub fn succeeded(&self, require: Require) -> bool {
+        is_good(&verdicts(self), require)
+    }
 }
 
 /// What is known of a probe from its earlier runs. Outlives the probe's task: a reload does not forget it.
@@ -108,7 +117,7 @@ struct TargetState {
 }
 
 /// Records what does not depend on runs.
-pub(super) fn describe(spec: &Spec, set: &SeriesSet) {
+pub(crate) fn describe(spec: &Spec, set: &SeriesSet) {
     let (rec, common) = (Recorder::default(), &spec.common);
     rec.set(&INTERVAL, [], common.interval.as_secs_f64());
     rec.info(&INFO, [&common.owner, &common.runbook], &common.info);
@@ -125,23 +134,20 @@ pub(super) fn describe(spec: &Spec, set: &SeriesSet) {
 
 /// Records the verdicts of a run into `rec` and logs if they differ from those of the run before. Returns whether the
 /// run succeeded as a whole.
-pub(super) fn record(watch: &Watch, run: &Run, rec: &Recorder) -> bool {
+pub(super) fn record(watch: &Watch, run: &Run, missed: u64, rec: &Recorder) -> bool {
     let mut state = watch.health.0.lock().unwrap_or_else(PoisonError::into_inner);
     let verdicts = verdicts(run);
     for verdict in &verdicts {
         verdict.record(watch, &mut state, rec);
     }
-    let good = match watch.common.require {
-        Require::All => verdicts.iter().all(|verdict| verdict.result.is_ok()),
-        Require::Any => verdicts.iter().any(|verdict| verdict.result.is_ok()),
-    };
+    let good = is_good(&verdicts, watch.common.require);
     log_change(watch, run.cycle, &verdicts, &mut state);
     let cycles_good = good && state.cycles.iter().all(|(cycle, failed)| *cycle == run.cycle.name || failed.is_empty());
     rec.set(&RUN_SUCCESS, [], f64::from(u8::from(cycles_good)));
     rec.set(&LAST_RUN, [], crate::metrics::unix_time());
     rec.add(&RUNS, [], 1.0);
     #[allow(clippy::cast_precision_loss, reason = "a count of missed runs stays far below 2^52")]
-    rec.add(&MISSED, [], run.missed as f64);
+    rec.add(&MISSED, [], missed as f64);
     good
 }
 
@@ -156,6 +162,14 @@ struct Verdict<'r> {
     target: &'r str,
     duration: Duration,
     result: Result<(), &'r Failure>,
+}
+
+fn is_good(verdicts: &[Verdict<'_>], require: Require) -> bool {
+    let mut results = verdicts.iter().map(|verdict| verdict.result.is_ok());
+    match require {
+        Require::All => results.all(|good| good),
+        Require::Any => results.any(|good| good),
+    }
 }
 
 fn verdicts(run: &Run) -> Vec<Verdict<'_>> {

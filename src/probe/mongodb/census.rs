@@ -106,8 +106,11 @@ impl<'r> Census<'r> {
                 known.aliases.insert(member.clone(), me.clone());
             }
         }
-        let named: BTreeSet<String> =
-            answers.iter().filter_map(|(_, hello)| hello.as_ref()).flat_map(|hello| hello.hosts.iter().cloned()).collect();
+        let named: BTreeSet<String> = answers
+            .iter()
+            .filter_map(|(_, hello)| hello.as_ref())
+            .flat_map(|hello| hello.hosts.iter().cloned())
+            .collect();
         // Without any list, because nobody answered, the members of the run before are still the members.
         if !named.is_empty() {
             known.discovered = named.into_iter().filter(|name| !known.covers(configured, name)).collect();

@@ -92,8 +92,13 @@ impl Settings for Config {
 fn read_seeds(section: &mut Section<'_>) -> Option<Seeds> {
     let hosts = section.optional::<Vec<Endpoint<PORT>>>("hosts");
     let srv = section.checked::<String>("srv", |name| {
-        let plausible = name.split('.').filter(|label| !label.is_empty()).count() >= 3 && !name.contains([':', '/', '@']);
-        if plausible { Ok(()) } else { Err("expected a name of three or more parts, such as \"cluster.example.net\"".into()) }
+        let plausible =
+            name.split('.').filter(|label| !label.is_empty()).count() >= 3 && !name.contains([':', '/', '@']);
+        if plausible {
+            Ok(())
+        } else {
+            Err("expected a name of three or more parts, such as \"cluster.example.net\"".into())
+        }
     });
     match (section.has("hosts"), section.has("srv")) {
         (true, true) => section.problem(Some("srv"), "`srv`: use either `hosts` or `srv`"),
@@ -149,8 +154,13 @@ fn read_login(section: &mut Section<'_>, tls: Option<&TlsConfig>) -> Option<Logi
     }
     match mechanism {
         Some(Mechanism::X509) => {
-            for key in ["username", "password", "auth_source"].into_iter().filter(|key| section.has(key)).collect::<Vec<_>>() {
-                section.problem(Some(key), format!("`{key}`: has no meaning with MONGODB-X509, the certificate says it all"));
+            for key in
+                ["username", "password", "auth_source"].into_iter().filter(|key| section.has(key)).collect::<Vec<_>>()
+            {
+                section.problem(
+                    Some(key),
+                    format!("`{key}`: has no meaning with MONGODB-X509, the certificate says it all"),
+                );
             }
             if tls.is_none_or(|tls| tls.client.is_none()) {
                 section.problem(Some("auth_mechanism"), "`auth_mechanism`: MONGODB-X509 needs a `cert_file` in `tls`");

@@ -43,7 +43,8 @@ impl Connector {
 }
 
 fn new_tls(config: &TlsConfig, net: &Net) -> Result<Tls, String> {
-    let client = config.client.as_ref().map(|(chain, key)| ClientCertificate { chain: chain.bytes(), key: key.bytes() });
+    let client =
+        config.client.as_ref().map(|(chain, key)| ClientCertificate { chain: chain.bytes(), key: key.bytes() });
     let options = TlsOptions {
         ca: config.ca.as_ref().map(|file| file.bytes()),
         client,

@@ -60,6 +60,13 @@ states! {
     Unreachable = "unreachable",
 }
 
+impl MemberState {
+    /// Whether a member in this state holds no users, so that nobody can log in there.
+    pub const fn is_without_users(self) -> bool {
+        matches!(self, Self::Arbiter | Self::Uninitialized)
+    }
+}
+
 /// An answer to `hello`. Fields that are missing or of the wrong type are as if not there: nothing is believed that is
 /// not well-formed, and nothing is refused because of it.
 #[derive(Clone, Debug)]

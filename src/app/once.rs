@@ -1,0 +1,29 @@
+//! `midwatch probe`: one run now, beside a daemon that may be running.
+
+use std::path::Path;
+
+use super::{Error, report};
+use crate::config::Loader;
+use crate::probe::{KINDS, Shared};
+use crate::scheduler::run_once;
+
+/// Runs every cycle of a probe once and reports it. The second value says whether the run succeeded.
+///
+/// # Errors
+/// The configuration has problems, or has no such probe.
+pub async fn probe(kind: &str, name: &str, config: &Path) -> Result<(String, bool), Error> {
+    let config = Loader::check(config, KINDS, &Shared::default(), false)?;
+    let spec = config.probes.iter().find(|spec| spec.id.kind == kind && *spec.id.name == *name);
+    let Some(spec) = spec else {
+        let known: Vec<_> = config.probes.iter().map(|spec| format!("{} {}", spec.id.kind, spec.id.name)).collect();
+        let known = if known.is_empty() { "it has none".to_owned() } else { format!("it has: {}", known.join(", ")) };
+        return Err(Error::Usage(format!("the configuration has no enabled probe {kind} {name}; {known}")));
+    };
+    let (mut text, mut good) = (String::new(), true);
+    for cycle in spec.probe.cycles() {
+        let run = run_once(spec, cycle).await;
+        good &= run.succeeded(spec.common.require);
+        text.push_str(&report::render(&format!("{kind} {name}"), &run.trace, &run.result, run.duration));
+    }
+    Ok((text, good))
+}

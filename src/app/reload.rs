@@ -1,0 +1,177 @@
+//! Loads the configuration, applies it, and does so again whenever something asks for it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::metrics::{AppMetrics, Loaded as Recorded};
+use super::{Error, Log};
+use crate::config::{Config, Loaded, Loader, Running, Server, Trigger, Watcher};
+use crate::http::Reload;
+use crate::metrics::Store;
+use crate::probe::{AnyConfig, AnyProbe, KINDS, ProbeId, Shared};
+use crate::scheduler::Scheduler;
+use crate::settings::Problems;
+
+/// How often files are looked at, whether or not the kernel said that they changed: for file systems that say nothing.
+pub(super) const POLL: Duration = Duration::from_secs(30);
+
+/// What the HTTP server shows of the daemon.
+pub(super) struct Status {
+    pub(super) store: Arc<Store>,
+    pub(super) metrics: AppMetrics,
+    /// The configuration in force, for people.
+    pub(super) config: RwLock<Arc<str>>,
+    /// The probes that run.
+    pub(super) probes: RwLock<Vec<ProbeId>>,
+}
+
+/// The probes and the configuration that they came from.
+pub(super) struct Daemon {
+    status: Arc<Status>,
+    /// Shared with the thread that loads, which takes over the state of running probes.
+    scheduler: Arc<Mutex<Scheduler>>,
+    loader: Arc<Mutex<Loader>>,
+    shared: Shared,
+    server: Server,
+    log: Log,
+}
+
+impl Daemon {
+    /// Loads the configuration and starts its probes. None of their targets needs to be up.
+    ///
+    /// # Errors
+    /// All problems, if the main file is refused.
+    pub(super) async fn start(config: &Path, log: &Log) -> Result<(Self, Server), Error> {
+        let (store, shared) = (Arc::new(Store::default()), Shared::default());
+        let metrics = AppMetrics::new(Arc::clone(&store));
+        let scheduler = Scheduler::new(Arc::clone(&store), Arc::clone(metrics.set()), shared.clone());
+        let status = Status { store, metrics, config: RwLock::default(), probes: RwLock::default() };
+        let mut daemon = Self {
+            status: Arc::new(status),
+            scheduler: Arc::new(Mutex::new(scheduler)),
+            loader: Arc::new(Mutex::new(Loader::new(config, KINDS))),
+            shared,
+            server: Server::default(),
+            log: log.clone(),
+        };
+        match daemon.load().await {
+            Loaded::New { config, problems } => {
+                let server = config.server.clone();
+                daemon.server = server.clone();
+                daemon.switch(*config, &problems, false);
+                Ok((daemon, server))
+            }
+            Loaded::Refused(problems) | Loaded::Unchanged { problems, .. } => Err(problems.into()),
+        }
+    }
+
+    /// What the HTTP server shows.
+    pub(super) fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Reloads whenever a file changes or somebody asks, for ever. Ends the probes when dropped.
+    pub(super) async fn follow(mut self, mut watcher: Watcher<Reload>) {
+        loop {
+            let directories = lock(&self.loader).directories();
+            watcher.watch(&directories);
+            let trigger = watcher.next().await;
+            let answer = self.reload(matches!(trigger, Trigger::Poll | Trigger::Files)).await;
+            if let Trigger::Requests(requests) = trigger {
+                requests.into_iter().for_each(|request| tell(request, &answer));
+            }
+        }
+    }
+
+    async fn load(&self) -> Loaded {
+        let (loader, scheduler, shared) = (Arc::clone(&self.loader), Arc::clone(&self.scheduler), self.shared.clone());
+        // Reading files and building thousands of probes would hold up the runs of those that are there.
+        let load = move || lock(&loader).load(&shared, &RunningProbes(&scheduler));
+        match tokio::task::spawn_blocking(load).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::error!(%error, "loading the configuration panicked");
+                Loaded::Unchanged { problems: Problems::default(), refused: true }
+            }
+        }
+    }
+
+    /// `unasked`: because files may have changed, which is no event if they did not.
+    async fn reload(&mut self, unasked: bool) -> Reload {
+        let loaded = self.load().await;
+        match loaded {
+            Loaded::Unchanged { problems, refused } => {
+                let ok = problems.is_empty() && !refused;
+                if !unasked {
+                    self.status.metrics.reloaded(ok);
+                }
+                Reload { ok, text: if ok { "nothing has changed\n".to_owned() } else { problems.to_string() } }
+            }
+            Loaded::Refused(problems) => {
+                tracing::error!(%problems, "the configuration is refused; nothing has changed");
+                self.status.metrics.refused();
+                Reload { ok: false, text: problems.to_string() }
+            }
+            Loaded::New { config, problems } => self.switch(*config, &problems, true),
+        }
+    }
+
+    fn switch(&mut self, config: Config, problems: &Problems, is_reload: bool) -> Reload {
+        let good = problems.is_empty();
+        let status = &self.status;
+        if let Some(level) = config.server.log_level {
+            self.log.set_level(&level.to_string());
+        }
+        if config.server.listen != self.server.listen || config.server.admin_listen != self.server.admin_listen {
+            tracing::warn!("[server] listen and admin_listen take effect at the next start");
+        }
+        let labels = config.labels.iter().map(|(name, value)| (&**name, &**value));
+        status.metrics.set().relabel(labels);
+        let files: Vec<_> = config.files.iter().map(|file| (file.path.display().to_string(), file.ok)).collect();
+        let files = files.iter().map(|(file, ok)| (file.as_str(), *ok)).collect();
+        status.metrics.loaded(&Recorded { good, hash: config.hash, files }, is_reload);
+        *write(&status.config) = config.redacted().into();
+        let changes = {
+            let mut scheduler = lock(&self.scheduler);
+            let changes = scheduler.apply(config.probes);
+            *write(&status.probes) = scheduler.ids().cloned().collect();
+            changes
+        };
+        let text = format!(
+            "{} probes added, {} changed, {} removed, {} kept\n",
+            changes.added, changes.changed, changes.removed, changes.kept
+        );
+        if good {
+            tracing::info!("configuration loaded: {}", text.trim_end());
+            Reload { ok: true, text }
+        } else {
+            tracing::error!(%problems, "included files are not in force: {}", text.trim_end());
+            Reload { ok: false, text: format!("{problems}{text}") }
+        }
+    }
+}
+
+/// Lets the loader see what runs, without holding up the scheduler for longer than a look-up.
+struct RunningProbes<'a>(&'a Mutex<Scheduler>);
+
+impl Running for RunningProbes<'_> {
+    fn find(&self, id: &ProbeId) -> Option<(Arc<dyn AnyConfig>, Arc<dyn AnyProbe>)> {
+        lock(self.0).find(id)
+    }
+}
+
+fn tell(request: oneshot::Sender<Reload>, answer: &Reload) {
+    // Whoever asked may have gone.
+    let _ = request.send(answer.clone());
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,51 @@
+//! What the HTTP server gets to see of the daemon.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::reload::Status;
+use crate::config::Requests;
+use crate::http::{Landing, Reload};
+use crate::metrics::Snapshot;
+
+/// Answers the server's questions.
+pub(super) struct Site {
+    status: Arc<Status>,
+    requests: Requests<Reload>,
+}
+
+impl Site {
+    pub(super) fn new(status: Arc<Status>, requests: Requests<Reload>) -> Self {
+        Self { status, requests }
+    }
+}
+
+impl crate::http::Site for Site {
+    fn scrape(&self) -> Snapshot {
+        self.status.metrics.before_scrape();
+        self.status.store.snapshot()
+    }
+
+    fn scraped(&self, took: Duration) {
+        self.status.metrics.scraped(took);
+    }
+
+    fn ready(&self) -> bool {
+        // The server is started after the first configuration was applied.
+        true
+    }
+
+    fn config(&self) -> Arc<str> {
+        Arc::clone(&self.status.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn reload(&self) -> Reload {
+        let ending = || Reload { ok: false, text: "midwatch is ending\n".to_owned() };
+        self.requests.reload().await.unwrap_or_else(ending)
+    }
+
+    fn landing(&self) -> Landing {
+        let probes = self.status.probes.read().unwrap_or_else(PoisonError::into_inner).len();
+        Landing { version: env!("CARGO_PKG_VERSION").into(), probes }
+    }
+}
