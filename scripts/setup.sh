@@ -128,12 +128,10 @@ with zipfile.ZipFile(wheel) as archive:
 
 check_rust() {
     have cargo || fail 'a Rust toolchain is needed: rustup installs one'
-    if have rustup; then
-        cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || {
-            say 'adding rustfmt and clippy to the Rust toolchain'
-            rustup --quiet component add rustfmt clippy
-        }
-    fi
+    ! have rustup || { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1 || {
+        say 'adding rustfmt and clippy to the Rust toolchain'
+        rustup --quiet component add rustfmt clippy
+    }
 }
 
 install_cargo_deny() {
