@@ -41,13 +41,13 @@ pub enum Error {
     #[error("port {0} is already in use: is another demo running?")]
     PortTaken(u16),
     /// A server ended by itself.
-    #[error("{name} ended by itself ({status}); the end of its output:\n{output}")]
+    #[error("{name} ended by itself ({status}){output}")]
     Ended {
         /// Which server.
         name: String,
         /// How.
         status: String,
-        /// The last lines of its log.
+        /// The last lines of its log, if it has one.
         output: String,
     },
     /// Something did not happen in time.
@@ -90,7 +90,9 @@ impl Error {
         let text = log.and_then(|path| fs::read(path).ok()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
-        let output = lines[lines.len().saturating_sub(LINES)..].join("\n");
+        let last = &lines[lines.len().saturating_sub(LINES)..];
+        let output =
+            if last.is_empty() { String::new() } else { format!("; the end of its output:\n{}", last.join("\n")) };
         let status = status.map_or_else(|| "killed by a signal".to_owned(), |status| format!("exit status {status}"));
         Error::Ended { name: name.to_owned(), status, output }
     }

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{Error, Result};
 
+/// Up to 26 006: clear of 27 017, MongoDB's own, and of the demo's after it.
 const FIRST: u32 = 20_000;
 /// A prime, so that the step below visits every port.
-const COUNT: u32 = 10_007;
+const COUNT: u32 = 6_007;
 const STEP: u32 = 1_009;
 
 /// A port that is kept from every other lab of this user until dropped, also while no server listens on it.

@@ -141,6 +141,15 @@ impl Files {
 }
 
 impl Access {
+    /// The users that a server has, beside the administrator.
+    pub(super) fn users(self) -> Vec<User> {
+        let mut users = vec![User::midwatch(), User::legacy()];
+        if self.tls != Tls::Off {
+            users.push(User::x509());
+        }
+        users
+    }
+
     /// The command line options of a member of a set.
     pub(super) fn arguments(self, files: &Files, in_set: bool) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();

@@ -24,6 +24,8 @@ pub(super) struct Plan<'a> {
     /// The name of the set, if it is in one.
     pub(super) set: Option<&'a str>,
     pub(super) access: Access,
+    /// Whether it holds the users. An arbiter does not: nobody can log in to it.
+    pub(super) has_users: bool,
     pub(super) parameters: &'a [(String, String)],
 }
 
@@ -34,6 +36,7 @@ pub(super) struct Member {
     log: PathBuf,
     launch: Launch,
     access: Access,
+    has_users: bool,
     state: Mutex<State>,
 }
 
@@ -64,7 +67,15 @@ impl Member {
         }
         let launch = Launch::new(plan.name.as_str(), binary::MONGOD.find()?).args(arguments).log(&log);
         let state = State { server: Some(launch.start()?), ..State::default() };
-        Ok(Member { name: plan.name, port: plan.port, log, launch, access: plan.access, state: Mutex::new(state) })
+        Ok(Member {
+            name: plan.name,
+            port: plan.port,
+            log,
+            launch,
+            access: plan.access,
+            has_users: plan.has_users,
+            state: Mutex::new(state),
+        })
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -124,14 +135,14 @@ impl Member {
         self.access.client(files, self.port.number(), user)
     }
 
-    /// The lab's own client: the administrator, once there is one.
+    /// The lab's own client: the administrator, where there is one.
     pub(super) fn admin(&self, files: &Files) -> Result<Client> {
         let mut state = self.state();
         if let Some(client) = &state.client {
             return Ok(client.clone());
         }
         let admin = User::admin();
-        let client = self.client(files, self.access.auth.then_some(&admin))?;
+        let client = self.client(files, (self.access.auth && self.has_users).then_some(&admin))?;
         state.client = Some(client.clone());
         Ok(client)
     }

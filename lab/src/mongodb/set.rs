@@ -7,7 +7,7 @@ use mongodb::Client;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 
-use super::access::{Files, Tls, User};
+use super::access::{Files, User};
 use super::admin::{self, Connections, command};
 use super::member::{Member, Plan, hello};
 use super::options::Options;
@@ -46,6 +46,7 @@ impl ReplicaSet {
                 port: options.ports.get(index).map_or_else(Port::pick, |&port| Port::fixed(port))?,
                 set: Some(NAME),
                 access: options.access,
+                has_users: index < options.data_members(),
                 parameters: &options.parameters,
             };
             members.push(Member::start(plan, &files)?);
@@ -56,7 +57,6 @@ impl ReplicaSet {
         }
         set.initiate().await?;
         set.wait_settled().await?;
-        set.create_users().await?;
         Ok(set)
     }
 
@@ -154,13 +154,14 @@ impl ReplicaSet {
         until("a primary", PATIENCE, async || self.find_primary().await).await
     }
 
-    /// Waits until there is a primary and every running member is in the state it should be in, as the primary sees it.
+    /// Waits until there is a primary, every running member is in the state it should be in, and all agree on who is primary.
     pub async fn wait_settled(&self) -> Result<usize> {
         until("all members to be settled", PATIENCE, async || {
             let primary = self.find_primary().await?;
             let status =
                 self.command(primary, doc! { "replSetGetStatus": 1 }).await.map_err(|error| error.to_string())?;
             self.check_settled(&status)?;
+            self.check_agreed(primary).await?;
             Ok(primary)
         })
         .await
@@ -182,21 +183,31 @@ impl ReplicaSet {
         admin::create_user(&client, user, Some(self.options.data_members())).await
     }
 
+    /// Initiates a set of one, which elects itself at once, creates the users there, and then lets the others copy it all. The usual
+    /// way, all at once, waits for an election timeout first, and then for every user to reach every member.
     async fn initiate(&self) -> Result<()> {
         let members: Vec<Document> =
             self.members.iter().enumerate().map(|(i, member)| self.configuration(i, member)).collect();
         let timeout = i64::try_from(self.options.election_timeout.as_millis()).unwrap_or(i64::MAX);
-        let configuration = doc! {
-            "_id": NAME,
-            "members": members,
-            // Heartbeats well within the election timeout; MongoDB's two seconds go with its ten.
-            "settings": { "electionTimeoutMillis": timeout, "heartbeatIntervalMillis": (timeout / 4).max(100) },
-        };
+        // Heartbeats well within the election timeout; MongoDB's two seconds go with its ten.
+        let settings = doc! { "electionTimeoutMillis": timeout, "heartbeatIntervalMillis": (timeout / 8).max(100) };
+        let alone = doc! { "_id": NAME, "members": [members[0].clone()], "settings": settings.clone() };
         let first = self.members[0].client(&self.files, None)?;
-        command(&first, "admin", doc! { "replSetInitiate": configuration }).await?;
+        command(&first, "admin", doc! { "replSetInitiate": alone }).await?;
         until("the first primary", PATIENCE, async || writable(&hello(&first).await)).await?;
         if self.options.access.auth {
             admin::create_admin(&first).await?;
+            let client = self.members[0].admin(&self.files)?;
+            admin::create_users(&client, &self.options.access.users(), None).await?;
+        }
+        if self.options.arbiter && self.options.data_members() <= members.len() / 2 + 1 {
+            // In such a set MongoDB's default is w: 1 instead of majority, but it lets no reconfiguration change a default unsaid.
+            self.command(0, doc! { "setDefaultRWConcern": 1, "defaultWriteConcern": { "w": 1 } }).await?;
+        }
+        if members.len() > 1 {
+            let all = doc! { "_id": NAME, "version": 2, "members": members, "settings": settings };
+            // By force: otherwise members may be added only one by one.
+            self.command(0, doc! { "replSetReconfig": all, "force": true }).await?;
         }
         Ok(())
     }
@@ -209,19 +220,6 @@ impl ReplicaSet {
             configuration.extend(doc! { "hidden": true, "priority": 0 });
         }
         configuration
-    }
-
-    async fn create_users(&self) -> Result<()> {
-        let access = self.options.access;
-        if !access.auth {
-            return Ok(());
-        }
-        let mut users = vec![User::midwatch(), User::legacy()];
-        if access.tls != Tls::Off {
-            users.push(User::x509());
-        }
-        let client = self.members[self.wait_primary().await?].admin(&self.files)?;
-        admin::create_users(&client, &users, Some(self.options.data_members())).await
     }
 
     /// The writable primary of the latest election. After a freeze there may be two that believe in themselves.
@@ -253,6 +251,18 @@ impl ReplicaSet {
             };
             if !good {
                 return Err(format!("{} is {state}", member.host()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_agreed(&self, primary: usize) -> Result<(), String> {
+        let primary = self.members[primary].host();
+        for member in self.members.iter().filter(|member| member.is_up()) {
+            let client = member.admin(&self.files).map_err(|error| error.to_string())?;
+            let answer = hello(&client).await.map_err(|error| error.to_string())?;
+            if answer.get_str("primary").ok() != Some(primary.as_str()) {
+                return Err(format!("{} does not know that {primary} is primary", member.host()));
             }
         }
         Ok(())

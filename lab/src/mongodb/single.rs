@@ -3,7 +3,7 @@
 use mongodb::Client;
 use mongodb::bson::Document;
 
-use super::access::{Access, Files, Tls, User};
+use super::access::{Access, Files, User};
 use super::admin::{self, Connections, command};
 use super::member::{Member, Plan};
 use crate::Result;
@@ -37,11 +37,7 @@ impl Standalone {
         let single = Single::start(None, access).await?;
         if access.auth {
             admin::create_admin(&single.member.client(&single.files, None)?).await?;
-            let mut users = vec![User::midwatch(), User::legacy()];
-            if access.tls != Tls::Off {
-                users.push(User::x509());
-            }
-            admin::create_users(&single.member.admin(&single.files)?, &users, None).await?;
+            admin::create_users(&single.member.admin(&single.files)?, &access.users(), None).await?;
         }
         Ok(Standalone(single))
     }
@@ -126,6 +122,7 @@ impl Single {
             port: Port::pick()?,
             set,
             access,
+            has_users: true,
             parameters: &parameters,
         };
         let member = Member::start(plan, &files)?;

