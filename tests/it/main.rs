@@ -2,8 +2,5 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
-mod daemon;
 mod mongodb;
-mod reload;
-mod soak;
 mod support;

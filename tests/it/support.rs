@@ -176,7 +176,15 @@ impl Midwatch {
 
     /// Waits until the metrics say so.
     pub async fn until<T>(&self, what: &str, mut check: impl FnMut(&Metrics) -> Option<T>) -> T {
-        eventually(what, async || check(&self.metrics().await)).await
+        let waiting = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(result) = check(&self.metrics().await) {
+                    return result;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        waiting.await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}; the log:\n{}", self.log()))
     }
 
     /// One request on a connection of its own: status and body, or nothing if nobody answers.

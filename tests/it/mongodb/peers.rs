@@ -10,7 +10,7 @@ async fn every_way_of_not_answering_has_its_own_reason() {
     let (hole, refused) = (Blackhole::open().await.unwrap(), Refused::pick().unwrap());
     let (silent, garbage) = (Peer::silent().await.unwrap(), Peer::garbage().await.unwrap());
     let closing = Peer::scripted(Vec::new(), Then::Close).await.unwrap();
-    let oversized = Peer::scripted([0xff, 0xff, 0xff, 0x7f], Then::Hold).await.unwrap();
+    let oversized = Peer::scripted([0xff, 0xff, 0xff, 0x7f, 1, 0, 0, 0, 1, 0, 0, 0, 0xdd, 7, 0, 0], Then::Hold).await.unwrap();
     // A header that promises 100 bytes, and then nothing more.
     let truncated = Peer::scripted([100, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0xdd, 7, 0, 0], Then::Close).await.unwrap();
     let expected = [
@@ -41,8 +41,8 @@ async fn every_way_of_not_answering_has_its_own_reason() {
     for (host, phase, reason) in &expected {
         assert_eq!(success(&metrics, "all", host), Some(0.0), "{host}");
         assert_eq!(state(&metrics, "all", host).as_deref(), Some("unreachable"));
-        let failed: Vec<_> =
-            metrics.all(FAILURES, &[("probe", "all"), ("member", host)]).filter(|sample| sample.value > 0.0).collect();
+        let of = [("probe", "all"), ("member", host.as_str())];
+        let failed: Vec<_> = metrics.all(FAILURES, &of).filter(|sample| sample.value > 0.0).collect();
         let told: Vec<_> = failed.iter().map(|sample| (&*sample.labels["phase"], &*sample.labels["reason"])).collect();
         // A host without a name server to ask cannot tell a name that does not exist from one that nobody answers for.
         let unanswered = *phase == "resolve" && told == [("resolve", "timeout")];
