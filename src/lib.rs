@@ -1,5 +1,6 @@
 //! midwatch
 pub mod failure;
+pub mod http;
 pub mod metrics;
 pub mod probe;
 pub mod scheduler;
