@@ -1,0 +1,102 @@
+//! The daemon's own HTTP server: metrics, health, reload, the configuration in force and a plain landing page.
+//!
+//! [`server`] accepts connections and ends them, [`socket`] cuts off clients that are slow, [`routes`] turns a request
+//! into a response, [`body`] writes it piece by piece. What is served comes from a [`Site`]: this module knows neither
+//! the application nor its configuration, and nothing outside of it uses hyper's server.
+
+mod body;
+mod routes;
+mod server;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use server::Server;
+
+use crate::metrics::Snapshot;
+
+/// What the server serves.
+pub trait Site: Send + Sync + 'static {
+    /// What `/metrics` writes. Called once for each scrape, not for `HEAD`.
+    fn scrape(&self) -> Snapshot;
+
+    /// A scrape is over: its body was handed to the socket, or the client went away. `took` counts from the request.
+    fn scraped(&self, took: Duration);
+
+    /// Whether a configuration is applied. During the shutdown the server answers "not ready" by itself.
+    fn ready(&self) -> bool;
+
+    /// The configuration in force, without its secrets.
+    fn config(&self) -> Arc<str>;
+
+    /// Reads the configuration anew and says what came of it. Every request is answered on its own; the future is
+    /// dropped when its client goes away, which must not leave a reload half done.
+    fn reload(&self) -> impl Future<Output = Reload> + Send;
+
+    /// What the landing page says.
+    fn landing(&self) -> Landing;
+}
+
+/// The answer to `POST /-/reload`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// Whether the configuration was applied: answered with status 200, otherwise 422.
+    pub ok: bool,
+    /// What was done, or every problem, one a line.
+    pub text: String,
+}
+
+/// What the landing page says beside its links. Everything is escaped by the page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Landing {
+    /// The version of the program.
+    pub version: Cow<'static, str>,
+    /// How many probes run.
+    pub probes: usize,
+}
+
+/// What one client, and all of them together, may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From the first byte of a request, or from the accepted connection, to the end of its header. A header is one
+    /// packet; who needs longer holds a connection on purpose.
+    pub header_time: Duration,
+    /// Request line and header together, else 431. Room for large cookies and tokens of a proxy in front. Not less
+    /// than 8 KiB, which is the least that hyper reads at once.
+    pub header_bytes: usize,
+    /// For reading a request's body.
+    pub body_time: Duration,
+    /// A request's body, else 413. No request needs one; a small one is read and ignored, so that the connection stays.
+    pub body_bytes: usize,
+    /// Between requests on one connection. Longer than usual scrape intervals, so that Prometheus need not reconnect.
+    pub idle_time: Duration,
+    /// For the client to take what is buffered, two pieces of about 64 KiB at most. A scrape that is not read keeps
+    /// the values of its moment in memory.
+    pub write_time: Duration,
+    /// For the client to close after the last response, while what it still sends is discarded: closed at once, a
+    /// connection is reset, and the client may never see why it was refused.
+    pub linger_time: Duration,
+    /// Connections on each address. When there are more, the one that has been without a request for longest makes
+    /// way; when all are busy, the new one is answered 503. Well below the usual limit of 1024 file descriptors,
+    /// because probes need some too.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_time: Duration::from_secs(10),
+            header_bytes: 64 * 1024,
+            body_time: Duration::from_secs(10),
+            body_bytes: 64 * 1024,
+            idle_time: Duration::from_secs(150),
+            write_time: Duration::from_secs(30),
+            linger_time: Duration::from_secs(1),
+            connections: 400,
+        }
+    }
+}

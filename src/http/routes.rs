@@ -1,0 +1,224 @@
+//! Which request gets which response.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::{Instant, timeout};
+
+use super::body::{Content, Finally};
+use super::{Limits, Site};
+use crate::metrics::exposition::text;
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// What an address serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Port {
+    /// Everything: the only address there is, or the administration's.
+    All,
+    /// Everything but what belongs to the administration's address.
+    Public,
+}
+
+/// Everything that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Landing,
+    Metrics,
+    Healthy,
+    Ready,
+    Config,
+    Reload,
+}
+
+impl Route {
+    /// Path, route, and what the landing page says about it.
+    const TABLE: [(&'static str, Self, &'static str); 6] = [
+        ("/", Self::Landing, "this page"),
+        ("/metrics", Self::Metrics, "what Prometheus reads"),
+        ("/-/healthy", Self::Healthy, "whether the process answers"),
+        ("/-/ready", Self::Ready, "whether a configuration is applied"),
+        ("/config", Self::Config, "the configuration in force, without secrets"),
+        ("/-/reload", Self::Reload, "POST: read the configuration anew"),
+    ];
+
+    fn find(path: &str) -> Option<Self> {
+        Self::TABLE.iter().find(|(known, ..)| *known == path).map(|(_, route, _)| *route)
+    }
+
+    /// Whether it shows or changes more than who may scrape should see and do.
+    fn is_administration(self) -> bool {
+        matches!(self, Self::Config | Self::Reload)
+    }
+
+    fn allowed(self) -> &'static str {
+        if self == Self::Reload { "POST" } else { "GET, HEAD" }
+    }
+
+    fn allows(self, method: &Method) -> bool {
+        self.allowed().split(", ").any(|allowed| allowed == method.as_str())
+    }
+}
+
+/// What a request is answered from.
+pub(super) struct Desk<S> {
+    pub(super) site: Arc<S>,
+    pub(super) port: Port,
+    pub(super) limits: Limits,
+    /// Whether the server is shutting down.
+    pub(super) closing: bool,
+}
+
+impl<S: Site> Desk<S> {
+    /// Answers one request.
+    pub(super) async fn answer(self, request: Request<Incoming>) -> Response<Content> {
+        let Some(route) = Route::find(request.uri().path()) else {
+            return plain(StatusCode::NOT_FOUND, "There is no such page.\n");
+        };
+        if route.is_administration() && self.port == Port::Public {
+            return plain(StatusCode::NOT_FOUND, "This is served on the administration's address only.\n");
+        }
+        if !route.allows(request.method()) {
+            let text = format!("The method here is {}.\n", route.allowed());
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route.allowed()));
+            return response;
+        }
+        let head = request.method() == Method::HEAD;
+        if let Err(refused) = self.discard_body(request.into_body()).await {
+            return refused;
+        }
+        match route {
+            Route::Landing => respond(StatusCode::OK, HTML, text(self.landing())),
+            Route::Metrics => respond(StatusCode::OK, text::CONTENT_TYPE, self.metrics(head)),
+            Route::Healthy => plain(StatusCode::OK, "healthy\n"),
+            Route::Ready => self.ready(),
+            Route::Config => plain(StatusCode::OK, self.site.config().to_string()),
+            Route::Reload => self.reload().await,
+        }
+    }
+
+    /// Reads a body, which no request needs, so that the connection can be used again. Refuses one that is too large
+    /// before reading it, or, if its length was not announced, as soon as it shows.
+    async fn discard_body(&self, body: Incoming) -> Result<(), Response<Content>> {
+        let too_large = || last(plain(StatusCode::PAYLOAD_TOO_LARGE, "No request here needs such a body.\n"));
+        if body.size_hint().lower() > self.limits.body_bytes as u64 {
+            return Err(too_large());
+        }
+        let mut body = Limited::new(body, self.limits.body_bytes);
+        let read = async {
+            while let Some(frame) = body.frame().await {
+                frame?;
+            }
+            Ok(())
+        };
+        match timeout(self.limits.body_time, read).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(problem)) => {
+                let problem: Box<dyn std::error::Error + Send + Sync> = problem;
+                let broken = || last(plain(StatusCode::BAD_REQUEST, "The request's body is broken.\n"));
+                Err(if problem.is::<LengthLimitError>() { too_large() } else { broken() })
+            }
+            Err(_) => Err(last(plain(StatusCode::REQUEST_TIMEOUT, "The request's body did not come in time.\n"))),
+        }
+    }
+
+    fn metrics(&self, head: bool) -> Content {
+        if head {
+            return Content::Unwritten;
+        }
+        let (site, started) = (Arc::clone(&self.site), Instant::now());
+        let pieces = text::Writer::new(site.scrape());
+        Content::Pieces(Box::new(pieces), Finally::new(move || site.scraped(started.elapsed())))
+    }
+
+    fn ready(&self) -> Response<Content> {
+        if self.closing {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n")
+        } else if self.site.ready() {
+            plain(StatusCode::OK, "ready\n")
+        } else {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "not ready: no configuration has been applied yet\n")
+        }
+    }
+
+    async fn reload(&self) -> Response<Content> {
+        let reload = self.site.reload().await;
+        let status = if reload.ok { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let mut text = reload.text;
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        plain(status, text)
+    }
+
+    fn landing(&self) -> String {
+        let landing = self.site.landing();
+        let mut page = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>midwatch</title></head>\n<body>\n\
+             <h1>midwatch</h1>\n<p>Version {}, probes: {}.</p>\n<ul>\n",
+            escape(&landing.version),
+            landing.probes
+        );
+        for (path, route, about) in Route::TABLE {
+            if route == Route::Landing || route.is_administration() && self.port == Port::Public {
+                continue;
+            }
+            let link = if route == Route::Reload { path.to_owned() } else { format!("<a href=\"{path}\">{path}</a>") };
+            page += &format!("<li>{link}: {about}</li>\n");
+        }
+        page + "</ul>\n</body>\n</html>\n"
+    }
+}
+
+/// The answer to a request whose handler panicked.
+pub(super) fn internal_error() -> Response<Content> {
+    last(plain(StatusCode::INTERNAL_SERVER_ERROR, "An internal error, which the log names.\n"))
+}
+
+fn plain(status: StatusCode, what: impl Into<Bytes>) -> Response<Content> {
+    respond(status, PLAIN, text(what))
+}
+
+fn text(text: impl Into<Bytes>) -> Content {
+    Content::Text(text.into())
+}
+
+fn respond(status: StatusCode, content_type: &'static str, content: Content) -> Response<Content> {
+    let mut response = Response::new(content);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // Everything here is of this moment.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Metrics and configuration hold texts of others: no browser may take them for a page or a script.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
+    response
+}
+
+/// Closes the connection after this response.
+fn last(mut response: Response<Content>) -> Response<Content> {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            '\'' => escaped += "&#39;",
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}

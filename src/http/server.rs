@@ -1,0 +1,270 @@
+//! Accepts connections, serves them, and ends them: at their limits, to make room, or at the shutdown.
+
+use std::convert::Infallible;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::body::Body;
+use super::routes::{Desk, Port, internal_error};
+use super::socket::{Gate, Socket};
+use super::{Limits, Site};
+
+/// The pause after a failed accept, usually for want of file descriptors: trying at once would keep a core busy.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a client reads when all connections are busy.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 34\r\n\
+    Retry-After: 1\r\nConnection: close\r\n\r\nAll connections are busy just now.";
+
+/// Listens, and serves once it runs. Connections that come before that wait.
+#[derive(Debug)]
+pub struct Server {
+    public: TcpListener,
+    admin: Option<TcpListener>,
+    limits: Limits,
+}
+
+impl Server {
+    /// Listens on `listen` and, if given, on `admin`. With an administration's address, reload and configuration are
+    /// served there only; everything else is served on both, so that who administrates needs one address. The text of
+    /// an error names the address.
+    pub async fn bind(listen: SocketAddr, admin: Option<SocketAddr>) -> io::Result<Self> {
+        let public = bind(listen).await?;
+        let admin = match admin {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        Ok(Self { public, admin, limits: Limits::default() })
+    }
+
+    /// Replaces the limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where it listens: the port that was given, or the one the system chose for port 0.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// Where it listens for the administration, if that is apart.
+    pub fn admin_addr(&self) -> Option<io::Result<SocketAddr>> {
+        self.admin.as_ref().map(TcpListener::local_addr)
+    }
+
+    /// Serves until `shutdown` ends. Then nothing more is accepted, idle connections are closed at once, responses in
+    /// flight have `grace` to finish. Dropping the future closes everything at once.
+    pub async fn run<S: Site>(self, site: Arc<S>, shutdown: impl Future<Output = ()>, grace: Duration) {
+        let closing = watch::Sender::new(false);
+        let port = if self.admin.is_some() { Port::Public } else { Port::All };
+        let sockets = [Some((self.public, port)), self.admin.map(|socket| (socket, Port::All))];
+        let mut listeners: Vec<_> = sockets
+            .into_iter()
+            .flatten()
+            .map(|(socket, port)| Listener {
+                socket,
+                context: Context { site: Arc::clone(&site), port, limits: self.limits, closing: closing.subscribe() },
+                connections: Connections::default(),
+            })
+            .collect();
+        tokio::select! {
+            () = shutdown => {}
+            _ = join_all(listeners.iter_mut().map(Listener::accept_all)) => {}
+        }
+        closing.send_replace(true);
+        let end = Instant::now() + grace;
+        // Taking the connections out of the listeners closes the listening sockets.
+        let mut connections: Vec<_> = listeners.into_iter().map(|listener| listener.connections).collect();
+        join_all(connections.iter_mut().map(|connections| connections.finish(end))).await;
+    }
+}
+
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    TcpListener::bind(address).await.map_err(named)
+}
+
+/// What all connections of a listener have in common.
+struct Context<S> {
+    site: Arc<S>,
+    port: Port,
+    limits: Limits,
+    closing: watch::Receiver<bool>,
+}
+
+impl<S> Clone for Context<S> {
+    fn clone(&self) -> Self {
+        let Self { site, port, limits, closing } = self;
+        Self { site: Arc::clone(site), port: *port, limits: *limits, closing: closing.clone() }
+    }
+}
+
+struct Listener<S> {
+    socket: TcpListener,
+    context: Context<S>,
+    connections: Connections,
+}
+
+impl<S: Site> Listener<S> {
+    /// Accepts connections for as long as it is polled.
+    async fn accept_all(&mut self) {
+        let (mut failing, mut full) = (false, false);
+        loop {
+            let stream = match self.socket.accept().await {
+                Ok((stream, _)) => stream,
+                // Of the client that went away again, not of this server.
+                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
+                    continue;
+                }
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "cannot accept connections, trying on");
+                    }
+                    failing = true;
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            if std::mem::take(&mut failing) {
+                tracing::info!("accepting connections again");
+            }
+            let room = self.connections.make_room(self.context.limits.connections).await;
+            if room == full {
+                full = !room;
+                let most = self.context.limits.connections;
+                if full {
+                    tracing::warn!(most, "all connections are busy, refusing new ones");
+                } else {
+                    tracing::info!(most, "serving new connections again");
+                }
+            }
+            if room { self.serve(stream) } else { refuse(stream) }
+        }
+    }
+
+    fn serve(&mut self, stream: TcpStream) {
+        // Small answers are not to wait for the client's acknowledgement. If it cannot be set, they do.
+        let _ = stream.set_nodelay(true);
+        let gate = Gate::new();
+        let socket = Socket::new(stream, Arc::clone(&gate), self.context.limits);
+        let task = tokio::spawn(serve(socket, Arc::clone(&gate), self.context.clone()));
+        self.connections.0.push(Connection { task, gate });
+    }
+}
+
+/// Says why, if that can be said without waiting.
+fn refuse(stream: TcpStream) {
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write_all(FULL);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+}
+
+struct Connection {
+    task: JoinHandle<()>,
+    gate: Arc<Gate>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The connections of one listener; those that ended are forgotten when room is needed.
+#[derive(Default)]
+struct Connections(Vec<Connection>);
+
+impl Connections {
+    /// Makes room for one more than there are, of `most`. If all of them are open, the one that has been without a
+    /// request for longest is closed: thousands that only sit there do not keep a scrape out. False if all are busy.
+    async fn make_room(&mut self, most: usize) -> bool {
+        if self.0.len() < most {
+            return true;
+        }
+        self.0.retain(|connection| !connection.task.is_finished());
+        if self.0.len() < most {
+            return true;
+        }
+        let waiting = self.0.iter().enumerate().filter_map(|(n, open)| Some((open.gate.waiting_since()?, n)));
+        let Some((_, longest)) = waiting.min() else { return false };
+        let mut connection = self.0.swap_remove(longest);
+        connection.task.abort();
+        // Its file descriptor is free when the task is gone, not before.
+        let _ = (&mut connection.task).await;
+        true
+    }
+
+    /// Waits until all have ended, and drops those that have not by `end`.
+    async fn finish(&mut self, end: Instant) {
+        for mut connection in self.0.drain(..) {
+            if timeout_at(end, &mut connection.task).await.is_err() {
+                tracing::warn!("a response was not read within the grace period, dropping it");
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve<S: Site>(socket: Socket, gate: Arc<Gate>, context: Context<S>) {
+    let mut closing = context.closing.clone();
+    let header_bytes = context.limits.header_bytes.max(8 * 1024);
+    let service = service_fn(move |request| answer(request, Arc::clone(&gate), context.clone()));
+    let mut connection = pin!(
+        http1::Builder::new()
+            .max_buf_size(header_bytes)
+            // The socket has the deadlines.
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(socket), service)
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = closing.wait_for(|closing| *closing).map(drop) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // What clients do wrong is for them to know, and theirs to fill a log with.
+        tracing::debug!(error = &error as &dyn std::error::Error, "a connection failed");
+    }
+}
+
+async fn answer<S: Site>(
+    request: Request<Incoming>,
+    gate: Arc<Gate>,
+    context: Context<S>,
+) -> Result<Response<Body>, Infallible> {
+    let busy = gate.busy();
+    let Context { site, port, limits, closing } = context;
+    let path = request.uri().path().to_owned();
+    let closing = *closing.borrow();
+    let answer = std::panic::AssertUnwindSafe(Desk { site, port, limits, closing }.answer(request)).catch_unwind();
+    let response = answer.await.unwrap_or_else(|_| {
+        tracing::error!(path, "the answer to a request panicked");
+        internal_error()
+    });
+    Ok(response.map(|content| Body::new(content, busy)))
+}
