@@ -177,7 +177,7 @@ pub fn decode(message: &[u8], request: i32) -> Result<&RawDocument, Failure> {
     let Some(body) = message.get(BODY..end).filter(|_| message[BODY - 1] == 0) else {
         return Err(malformed("a section that is not a single document"));
     };
-    let document = RawDocument::from_bytes(body).map_err(|error| malformed(&error.to_string()))?;
+    let document = RawDocument::from_bytes(body).map_err(|error| malformed(&format!("broken BSON: {error}")))?;
     check(document, MAX_DEPTH)?;
     Ok(document)
 }
@@ -189,7 +189,7 @@ fn check(document: &RawDocument, depth: usize) -> Result<(), Failure> {
 
 fn check_value(value: bson::error::Result<RawBsonRef<'_>>, depth: usize) -> Result<(), Failure> {
     let inner = depth.checked_sub(1).ok_or_else(|| malformed("a document that is nested too deeply"));
-    match value.map_err(|error| malformed(&error.to_string()))? {
+    match value.map_err(|error| malformed(&format!("broken BSON: {error}")))? {
         RawBsonRef::Document(document) => check(document, inner?),
         RawBsonRef::Array(array) => inner.and_then(|depth| array.into_iter().try_for_each(|v| check_value(v, depth))),
         RawBsonRef::JavaScriptCodeWithScope(code) => check(code.scope, inner?),

@@ -58,7 +58,7 @@ async fn a_reply_is_returned_whatever_the_type_of_ok() {
 async fn broken_replies_are_told() {
     let ok = section(&rawdoc! { "ok": 1 });
     let mut nested = rawdoc! {};
-    for _ in 0..MAX_DEPTH {
+    for _ in 0..=MAX_DEPTH {
         nested = rawdoc! { "a": nested };
     }
     let mut lying = reply(&rawdoc! { "ok": 1 });
@@ -71,9 +71,9 @@ async fn broken_replies_are_told() {
         (message(1, OP_MSG, 2, &ok), "the flags 0x2"),
         (message(1, OP_MSG, 4, &ok), "the flags 0x4"),
         (message(1, OP_MSG, 0, &[[1].as_slice(), &ok[1..]].concat()), "not a single document"),
-        (message(1, OP_MSG, 0, &[ok.as_slice(), &ok].concat()), "length"),
-        (message(1, OP_MSG, 0, &[0, 0, 0, 0, 0, 0]), "length"),
-        (message(1, OP_MSG, 0, b"\0\x0c\0\0\0\x10ok\0\x01\0\0\0"), "length"),
+        (message(1, OP_MSG, 0, &[ok.as_slice(), &ok].concat()), "broken BSON"),
+        (message(1, OP_MSG, 0, &[0, 0, 0, 0, 0, 0]), "broken BSON"),
+        (message(1, OP_MSG, 0, b"\0\x0c\0\0\0\x10ok\0\x01\0\0\0"), "broken BSON"),
         (reply(&nested), "nested too deeply"),
         (lying, "an impossible message length"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "is this MongoDB? It begins with \"HTTP/1.1"),
