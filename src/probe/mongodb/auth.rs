@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::hello::Hello;
 use super::scram::{ClientFirst, Credentials, Hash, Proof};
-use super::wire::{Connection, number};
+use super::wire::Connection;
 use crate::probe::{Failure, Reason};
 
 /// Where users that are known by their certificate live.
@@ -94,7 +94,7 @@ enum Step {
     /// The server knows nothing of it.
     Start,
     /// The server waits for the proof.
-    Proven { conversation: i64, proof: Proof },
+    Proven { conversation: i32, proof: Proof },
     /// The first step was enough.
     Done,
     /// The first step went wrong in a way that shows when the login is finished.
@@ -141,7 +141,7 @@ impl Attempt<'_> {
             (Method::X509, ..) => {
                 let mut command = authenticate();
                 command.append(bson::raw::cstr!("$db"), EXTERNAL);
-                conn.command(&command).await.map(|_| ()).map_err(refused)
+                conn.command(&command).await.map(|_| ())
             }
             (Method::Scram { source, .. }, Step::Proven { conversation, proof }, _) => {
                 conclude(conn, source, conversation, &proof).await
@@ -149,7 +149,7 @@ impl Attempt<'_> {
             (Method::Scram { credentials, source }, Step::Start, Some(first)) => {
                 let mut command = sasl_start(credentials, first);
                 command.append(bson::raw::cstr!("$db"), source.as_str());
-                let reply = conn.command(&command).await.map_err(refused)?;
+                let reply = conn.command(&command).await?;
                 let (conversation, proof) = prove(credentials, first, reply).await?;
                 conclude(conn, source, conversation, &proof).await
             }
@@ -174,26 +174,25 @@ fn authenticate() -> RawDocumentBuf {
     rawdoc! { "authenticate": 1, "mechanism": "MONGODB-X509" }
 }
 
-async fn prove(credentials: &Credentials, first: &ClientFirst, reply: &RawDocument) -> Result<(i64, Proof), Failure> {
+async fn prove(credentials: &Credentials, first: &ClientFirst, reply: &RawDocument) -> Result<(i32, Proof), Failure> {
     let proof = credentials.prove(first, message_of(reply)?).await?;
-    let conversation = reply.get("conversationId").ok().flatten().and_then(number).unwrap_or(1);
+    let conversation = reply.get("conversationId").ok().flatten().and_then(RawBsonRef::as_i32).unwrap_or(1);
     Ok((conversation, proof))
 }
 
 /// Sends the proof and checks the server's.
-async fn conclude<S>(conn: &mut Connection<S>, source: &str, conversation: i64, proof: &Proof) -> Result<(), Failure>
+async fn conclude<S>(conn: &mut Connection<S>, source: &str, conversation: i32, proof: &Proof) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // Servers number conversations with an int32 and want it back as a number of any type.
     let next = |message: &[u8]| {
         rawdoc! { "saslContinue": 1, "conversationId": conversation, "payload": payload(message), "$db": source }
     };
     let is_done = |reply: &RawDocument| reply.get_bool("done").unwrap_or(false);
-    let reply = conn.command(&next(proof.message.as_bytes())).await.map_err(refused)?;
+    let reply = conn.command(&next(proof.message.as_bytes())).await?;
     proof.verify(message_of(reply)?)?;
     // MongoDB before 4.4 does not know `skipEmptyExchange`.
-    if is_done(reply) || is_done(conn.command(&next(b"")).await.map_err(refused)?) {
+    if is_done(reply) || is_done(conn.command(&next(b"")).await?) {
         return Ok(());
     }
     Err(Failure::new(Reason::Protocol, "SCRAM: the server does not come to an end"))
@@ -207,13 +206,5 @@ fn message_of(reply: &RawDocument) -> Result<&[u8], Failure> {
     match reply.get("payload") {
         Ok(Some(RawBsonRef::Binary(binary))) => Ok(binary.bytes),
         _ => Err(Failure::new(Reason::Protocol, "SCRAM: the server's answer has no payload")),
-    }
-}
-
-/// Whatever reason a server gives for not letting us in, it is about the credentials; unless it is about the server.
-fn refused(failure: Failure) -> Failure {
-    match failure.reason {
-        Reason::Rejected => Failure { reason: Reason::Auth, ..failure },
-        _ => failure,
     }
 }

@@ -221,6 +221,11 @@ pub struct Proof {
 }
 
 impl Proof {
+    /// A proof to which no server has the answer, for fuzzing.
+    pub(super) fn unprovable() -> Self {
+        Self { message: String::new(), signature: Zeroizing::new(vec![0; 32]) }
+    }
+
     /// Checks the server's final message: it must prove that the server knows the password's keys too.
     ///
     /// # Errors
@@ -241,7 +246,7 @@ impl Proof {
 
 /// The server's first message.
 #[derive(Debug)]
-struct ServerFirst<'a> {
+pub(super) struct ServerFirst<'a> {
     message: &'a str,
     nonce: &'a str,
     salt: Vec<u8>,
@@ -249,7 +254,11 @@ struct ServerFirst<'a> {
 }
 
 impl<'a> ServerFirst<'a> {
-    fn parse(message: &'a [u8], client_nonce: &str) -> Result<Self, Failure> {
+    /// Reads it; the server's nonce must continue the client's.
+    ///
+    /// # Errors
+    /// `protocol`, naming the first thing that is wrong.
+    pub(super) fn parse(message: &'a [u8], client_nonce: &str) -> Result<Self, Failure> {
         let message = text(message)?;
         let mut fields = message.split(',');
         // A mandatory extension (`m=`) would come first and is refused with everything else that is not a nonce.

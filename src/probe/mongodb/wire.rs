@@ -4,6 +4,8 @@
 //! compression, exhaust replies, checksums. Everything that arrives is checked before it is used, because a prober talks
 //! to whatever answers on a port.
 
+use std::io::ErrorKind;
+
 use bson::raw::{RawBsonRef, RawDocument};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -95,22 +97,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut sized = false;
         while self.buffer.len() < expected {
             self.buffer.reserve((expected - self.buffer.len()).min(READ_AHEAD));
-            let count = self
-                .stream
-                .read_buf(&mut self.buffer)
-                .await
-                .map_err(|error| read_failure(&format!("answer to {name}"), &error))?;
-            if count == 0 {
-                return Err(Failure::new(
-                    Reason::Closed,
-                    match self.buffer.len() {
-                        0 if self.last_request == 1 => {
-                            format!("the peer closed the connection instead of answering {name}; does it require TLS?")
-                        }
-                        0 => format!("the peer closed the connection instead of answering {name}"),
-                        got => format!("the peer closed the connection within its answer to {name}, after {got} bytes"),
-                    },
-                ));
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) => return Err(self.hung_up(name)),
+                // TLS that ends without a farewell.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(self.hung_up(name)),
+                Err(error) => return Err(read_failure(&format!("answer to {name}"), &error)),
+                Ok(_) => {}
             }
             if !sized && self.buffer.len() >= HEADER {
                 expected = length(&self.buffer)?;
@@ -118,6 +110,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         Ok(())
+    }
+
+    /// The peer closed the connection instead of answering.
+    fn hung_up(&self, name: &str) -> Failure {
+        let words = match self.buffer.len() {
+            // Servers say no more than that when they miss something.
+            0 if self.last_request == 1 => {
+                format!(
+                    "the peer closed the connection instead of answering {name}; does it require TLS, or a client certificate?"
+                )
+            }
+            0 => format!("the peer closed the connection instead of answering {name}"),
+            got => format!("the peer closed the connection within its answer to {name}, after {got} bytes"),
+        };
+        Failure::new(Reason::Closed, words)
     }
 }
 
@@ -170,7 +177,7 @@ pub fn decode(message: &[u8], request: i32) -> Result<&RawDocument, Failure> {
     let Some(body) = message.get(BODY..end).filter(|_| message[BODY - 1] == 0) else {
         return Err(malformed("a section that is not a single document"));
     };
-    let document = RawDocument::from_bytes(body).map_err(|error| malformed(&error.to_string()))?;
+    let document = RawDocument::from_bytes(body).map_err(|error| malformed(&format!("broken BSON: {error}")))?;
     check(document, MAX_DEPTH)?;
     Ok(document)
 }
@@ -182,7 +189,7 @@ fn check(document: &RawDocument, depth: usize) -> Result<(), Failure> {
 
 fn check_value(value: bson::error::Result<RawBsonRef<'_>>, depth: usize) -> Result<(), Failure> {
     let inner = depth.checked_sub(1).ok_or_else(|| malformed("a document that is nested too deeply"));
-    match value.map_err(|error| malformed(&error.to_string()))? {
+    match value.map_err(|error| malformed(&format!("broken BSON: {error}")))? {
         RawBsonRef::Document(document) => check(document, inner?),
         RawBsonRef::Array(array) => inner.and_then(|depth| array.into_iter().try_for_each(|v| check_value(v, depth))),
         RawBsonRef::JavaScriptCodeWithScope(code) => check(code.scope, inner?),
