@@ -32,7 +32,7 @@ pub(super) enum Content {
     Text(Bytes),
     /// Pieces that are made when the socket has room for them: the client's pace decides, and the memory used is that
     /// of one piece and of the one being sent.
-    Pieces(Box<dyn Iterator<Item = Vec<u8>> + Send>, Finally),
+    Pieces { pieces: Box<dyn Iterator<Item = Vec<u8>> + Send>, _over: Finally },
     /// The same for `HEAD`: of unknown length, and never written.
     Unwritten,
 }
@@ -56,7 +56,7 @@ impl hyper::body::Body for Body {
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match &mut self.content {
             Content::Text(text) => Some(std::mem::take(text)).filter(|text| !text.is_empty()),
-            Content::Pieces(pieces, _) => pieces.next().map(Bytes::from),
+            Content::Pieces { pieces, .. } => pieces.next().map(Bytes::from),
             Content::Unwritten => None,
         };
         Poll::Ready(next.map(|piece| Ok(Frame::data(piece))))
@@ -69,7 +69,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Text(text) => SizeHint::with_exact(text.len() as u64),
-            Content::Pieces(..) | Content::Unwritten => SizeHint::default(),
+            Content::Pieces { .. } | Content::Unwritten => SizeHint::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The daemon's own HTTP server: metrics, health, reload, the configuration in force and a plain landing page.
 //!
-//! [`server`] accepts connections and ends them, [`socket`] cuts off clients that are slow, [`routes`] turns a request
-//! into a response, [`body`] writes it piece by piece. What is served comes from a [`Site`]: this module knows neither
+//! `server` accepts connections and ends them, `socket` cuts off clients that are slow, `routes` turns a request into
+//! a response, `body` writes it piece by piece. What is served comes from a [`Site`]: this module knows neither
 //! the application nor its configuration, and nothing outside of it uses hyper's server.
 
 mod body;

@@ -133,8 +133,8 @@ impl<S: Site> Desk<S> {
             return Content::Unwritten;
         }
         let (site, started) = (Arc::clone(&self.site), Instant::now());
-        let pieces = text::Writer::new(site.scrape());
-        Content::Pieces(Box::new(pieces), Finally::new(move || site.scraped(started.elapsed())))
+        let pieces = Box::new(text::Writer::new(site.scrape()));
+        Content::Pieces { pieces, _over: Finally::new(move || site.scraped(started.elapsed())) }
     }
 
     fn ready(&self) -> Response<Content> {

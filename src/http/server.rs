@@ -217,7 +217,7 @@ impl Connections {
     async fn finish(&mut self, end: Instant) {
         for mut connection in self.0.drain(..) {
             if timeout_at(end, &mut connection.task).await.is_err() {
-                tracing::warn!("a response was not read within the grace period, dropping it");
+                tracing::warn!("a connection did not end within the grace period, closing it");
             }
         }
     }

@@ -262,8 +262,9 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }
 
+/// Short limits for tests that wait for them, long enough for clients that do not on a busy machine.
 fn quick() -> Limits {
-    let short = Duration::from_millis(150);
+    let short = Duration::from_millis(500);
     Limits { header_time: short, body_time: short, write_time: short, idle_time: PATIENCE, ..Limits::default() }
 }
 
@@ -390,6 +391,16 @@ async fn each_reload_gets_its_own_answer() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_away_ends_its_request() {
+    let server = Running::start(MadeUp::held(), Limits::default()).await;
+    let mut client = server.connect().await;
+    client.send("POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    server.site.reloading(1).await;
+    drop(client);
+    server.nothing_is_left().await;
+}
+
+#[tokio::test]
 async fn a_panic_is_answered_500_and_ends_nothing_else() {
     let server = Running::start(MadeUp::new(1), Limits::default()).await;
     server.site.panics.store(true, SeqCst);
@@ -493,7 +504,7 @@ async fn clients_that_are_slow_to_ask_are_cut_off() {
 
 #[tokio::test]
 async fn an_idle_connection_is_kept_longer_than_a_slow_header_but_not_for_ever() {
-    let limits = Limits { idle_time: Duration::from_millis(600), ..quick() };
+    let limits = Limits { idle_time: 6 * quick().header_time, ..quick() };
     let server = Running::start(MadeUp::new(1), limits).await;
     let mut client = server.connect().await;
     for _ in 0..2 {
@@ -521,6 +532,33 @@ async fn a_slow_reader_is_cut_off_and_disturbs_no_other_scrape() {
     for mut client in slow {
         assert!(client.ends().await.len() < whole.body.len());
     }
+}
+
+/// Runs itself in a process of its own, which may open few files: the limit is the whole process's.
+#[tokio::test]
+async fn it_recovers_from_running_out_of_file_descriptors() {
+    const CHILD: &str = "MIDWATCH_TEST_FEW_FILES";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "http::tests::it_recovers_from_running_out_of_file_descriptors";
+        let mut child = tokio::process::Command::new("sh");
+        child.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+        let output = child.args([name, "--exact", "--nocapture"]).env(CHILD, "1").output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        return;
+    }
+    let server = Running::start(MadeUp::new(1), Limits::default()).await;
+    assert_eq!(server.ask("GET /metrics").await.status, 200);
+    server.nothing_is_left().await;
+    let mut files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    // The client takes the last one; the kernel has accepted it, the server cannot.
+    files.pop();
+    let mut client = server.connect().await;
+    client.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(timeout(Duration::from_millis(300), client.reply()).await.is_err());
+    drop(files);
+    assert_eq!(client.reply().await.unwrap().status, 200);
+    assert_eq!(server.ask("GET /metrics").await.status, 200);
 }
 
 #[tokio::test]
