@@ -9,6 +9,10 @@ pub mod net;
 
 #[cfg(feature = "mongodb")]
 mod mongodb;
+/// The readers of a MongoDB peer's bytes, for the fuzz targets.
+#[cfg(feature = "mongodb")]
+#[doc(hidden)]
+pub use mongodb::fuzz as mongodb_fuzz;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,6 +10,7 @@ mod auth;
 mod census;
 mod config;
 mod connect;
+pub mod fuzz;
 mod hello;
 mod metrics;
 mod scram;
