@@ -121,7 +121,8 @@ impl<A> Watcher<A> {
                 Some(()) = hangup(&mut self.hangup) => return self.due(Trigger::Signal),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => return self.due(Trigger::Files),
                 () = self.shared.changed.notified() => self.touch(),
-                _ = self.poll.tick() => return self.due(Trigger::Poll),
+                // Not while changes settle: it would read a file that is half written.
+                _ = self.poll.tick(), if due.is_none() => return self.due(Trigger::Poll),
             }
         }
     }
