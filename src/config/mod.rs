@@ -21,6 +21,9 @@ pub use watch::{Requests, Trigger, Watcher};
 
 use crate::probe::{AnyConfig, AnyProbe, Common, ProbeId};
 
+/// A probe's configuration and the probe that was built from it.
+pub type Built = (Arc<dyn AnyConfig>, Arc<dyn AnyProbe>);
+
 /// A configuration that is valid and built.
 #[derive(Debug)]
 pub struct Config {

@@ -175,8 +175,8 @@ impl Shared {
     }
 
     /// Runs on notify's thread.
-    fn event(&self, event: notify::Result<Event>) {
-        match &event {
+    fn event(&self, event: &notify::Result<Event>) {
+        match event {
             // Being read is no change, and a load reads: it would trigger itself for ever.
             Ok(Event { kind: EventKind::Access(access), .. }) if *access != AccessKind::Close(AccessMode::Write) => {
                 return;
@@ -198,7 +198,7 @@ impl Shared {
 
 fn start(shared: &Arc<Shared>) -> notify::Result<RecommendedWatcher> {
     let shared = shared.clone();
-    notify::recommended_watcher(move |event| shared.event(event))
+    notify::recommended_watcher(move |event| shared.event(&event))
 }
 
 fn identity(dir: &Path) -> Option<Identity> {

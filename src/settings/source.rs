@@ -193,7 +193,8 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn advance(&mut self, to: usize) {
-        let to = self.text.floor_char_boundary(to);
+        // A place within a character, should the parser ever give one, is that of the character.
+        let to = (0..=to.min(self.text.len())).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or(0);
         for c in self.text[self.offset..to.max(self.offset)].chars() {
             match c {
                 '\n' => (self.line, self.column) = (self.line + 1, 1),

@@ -100,7 +100,8 @@ fn no_message_repeats_a_value() {
 
 #[test]
 fn odd_files_get_one_clear_problem() {
-    let table: &[(&str, &dyn Fn(&Path), &str)] = &[
+    type Case<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+    let table: &[Case<'_>] = &[
         ("missing", &|_| (), "1:1: cannot read the file: it does not exist"),
         (
             "a directory",

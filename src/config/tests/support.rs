@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::config::{Config, Loaded, Loader, ProbeSpec, Running};
+use crate::config::{Built, Config, Loaded, Loader, ProbeSpec, Running};
 use crate::metrics::{Desc, Gauge, Recorder};
-use crate::probe::{AnyConfig, AnyProbe, Cycle, Failure, Kind, Probe, ProbeId, Reason, Shared};
+use crate::probe::{Cycle, Failure, Kind, Probe, ProbeId, Reason, Shared};
 use crate::settings::{Endpoint, FileContent, HostPort, Problems, Secret, Section, Settings, Size};
 
 static ANSWER: Gauge<1> = Gauge::new("test_answer", "An answer.", &["member"]);
@@ -52,9 +51,6 @@ impl Settings for MadeConfig {
     }
 }
 
-/// Counts constructions in the tests of one thread at a time.
-pub(super) static BUILT: AtomicUsize = AtomicUsize::new(0);
-
 impl Probe for Made {
     const TYPE: &'static str = "made";
     const METRICS: &'static [&'static Desc] = &[ANSWER.desc()];
@@ -62,7 +58,6 @@ impl Probe for Made {
     type Config = MadeConfig;
 
     fn new(config: &Arc<MadeConfig>, _: &Shared, previous: Option<&Self>) -> Result<Self, String> {
-        BUILT.fetch_add(1, Ordering::Relaxed);
         if config.count == 13 {
             return Err("`count`: brings bad luck\nand a second line".into());
         }
@@ -108,7 +103,7 @@ pub(super) const KINDS: &[Kind] = &[Kind::of::<Made>(), Kind::of::<Other>()];
 pub(super) struct Scheduled(Vec<ProbeSpec>);
 
 impl Running for Scheduled {
-    fn find(&self, id: &ProbeId) -> Option<(Arc<dyn AnyConfig>, Arc<dyn AnyProbe>)> {
+    fn find(&self, id: &ProbeId) -> Option<Built> {
         self.0.iter().find(|spec| spec.id == *id).map(|spec| (spec.config.clone(), spec.probe.clone()))
     }
 }
