@@ -1,6 +1,6 @@
 //! Loads a configuration of several files, each of which may be bad.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use tracing::warn;
 
 use super::read::{Include, Main, Parsed, Reader, expand, text};
 use super::state::Saved;
-use super::{Config, FileStatus, ProbeSpec};
-use crate::probe::{AnyConfig, AnyProbe, Kind, ProbeId, Shared};
+use super::{Built, Config, FileStatus, ProbeSpec};
+use crate::probe::{Kind, ProbeId, Shared};
 use crate::settings::{Files, Problem, Problems, Rules, Seen, Source};
 
 /// The probes that run while a configuration is loaded.
 pub trait Running {
     /// The probe of that identity, with the configuration it was built from.
-    fn find(&self, id: &ProbeId) -> Option<(Arc<dyn AnyConfig>, Arc<dyn AnyProbe>)>;
+    fn find(&self, id: &ProbeId) -> Option<Built>;
 }
 
 /// Nothing runs.
 impl Running for () {
-    fn find(&self, _: &ProbeId) -> Option<(Arc<dyn AnyConfig>, Arc<dyn AnyProbe>)> {
+    fn find(&self, _: &ProbeId) -> Option<Built> {
         None
     }
 }
@@ -89,6 +89,9 @@ struct Candidate<'a> {
     version: Version,
     parsed: Option<Parsed>,
 }
+
+/// A file, by its index or `None` for the main one, with the names that are not its own and their places.
+type Conflict = (Option<usize>, Vec<(usize, ProbeId)>);
 
 impl Loader {
     /// A loader of that main file, for the given probe types.
@@ -261,8 +264,8 @@ impl Loader {
         }
     }
 
-    /// The files that define a name which is not theirs, with the names' places; `None` is the main file.
-    fn conflicts(&self, main: &Main, candidates: &[Candidate<'_>]) -> Vec<(Option<usize>, Vec<(usize, ProbeId)>)> {
+    /// The files that define a name which is not theirs.
+    fn conflicts(&self, main: &Main, candidates: &[Candidate<'_>]) -> Vec<Conflict> {
         let mut holders: HashMap<&ProbeId, Vec<(Option<usize>, usize)>> = HashMap::new();
         let fragments =
             candidates.iter().enumerate().map(|(index, candidate)| (Some(index), candidate.parsed.as_ref()));
@@ -271,7 +274,7 @@ impl Loader {
                 holders.entry(&probe.spec.id).or_default().push((holder, probe.offset));
             }
         }
-        let mut losers: std::collections::BTreeMap<Option<usize>, Vec<(usize, ProbeId)>> = Default::default();
+        let mut losers: BTreeMap<Option<usize>, Vec<(usize, ProbeId)>> = BTreeMap::new();
         for (id, holders) in holders.into_iter().filter(|(_, holders)| holders.len() > 1) {
             let owner = self.owner(id, &holders, candidates);
             for (holder, offset) in holders.into_iter().filter(|(holder, _)| Some(*holder) != owner) {

@@ -20,6 +20,9 @@ pub use watch::{Requests, Trigger, Watcher};
 
 pub use crate::scheduler::Spec as ProbeSpec;
 
+/// A probe's configuration and the probe that was built from it.
+pub type Built = (Arc<dyn AnyConfig>, Arc<dyn AnyProbe>);
+
 /// A configuration that is valid and built.
 #[derive(Debug)]
 pub struct Config {

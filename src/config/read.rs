@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::server::Server;
-use super::{ProbeSpec, Running};
-use crate::probe::{AnyConfig, AnyProbe, Common, Defaults, Kind, OPTIONAL, ProbeId, Shared};
+use super::{Built, ProbeSpec, Running};
+use crate::probe::{AnyConfig, Common, Defaults, Kind, OPTIONAL, ProbeId, Shared};
 use crate::settings::{Files, Labels, MAX_CONFIG_BYTES, Problem, Rules, Section, Source, escape, nearest};
 
 /// What reading needs besides the file.
@@ -230,11 +230,7 @@ impl Reader<'_> {
         enabled.then_some(Defined { spec, offset: section.offset() })
     }
 
-    fn build(
-        &self,
-        id: &ProbeId,
-        config: Arc<dyn AnyConfig>,
-    ) -> Result<(Arc<dyn AnyConfig>, Arc<dyn AnyProbe>), String> {
+    fn build(&self, id: &ProbeId, config: Arc<dyn AnyConfig>) -> Result<Built, String> {
         let running = self.running.find(id);
         if let Some((old, probe)) = &running
             && old.same(&*config)

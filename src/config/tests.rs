@@ -1,1 +1,6 @@
+//! Tests of the whole way from files to a configuration, with a made-up probe type.
 
+mod fixtures;
+mod reload;
+mod support;
+mod watching;

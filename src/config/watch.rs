@@ -121,7 +121,8 @@ impl<A> Watcher<A> {
                 Some(()) = hangup(&mut self.hangup) => return self.due(Trigger::Signal),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => return self.due(Trigger::Files),
                 () = self.shared.changed.notified() => self.touch(),
-                _ = self.poll.tick() => return self.due(Trigger::Poll),
+                // Not while changes settle: it would read a file that is half written.
+                _ = self.poll.tick(), if due.is_none() => return self.due(Trigger::Poll),
             }
         }
     }
@@ -174,8 +175,8 @@ impl Shared {
     }
 
     /// Runs on notify's thread.
-    fn event(&self, event: notify::Result<Event>) {
-        match &event {
+    fn event(&self, event: &notify::Result<Event>) {
+        match event {
             // Being read is no change, and a load reads: it would trigger itself for ever.
             Ok(Event { kind: EventKind::Access(access), .. }) if *access != AccessKind::Close(AccessMode::Write) => {
                 return;
@@ -197,7 +198,7 @@ impl Shared {
 
 fn start(shared: &Arc<Shared>) -> notify::Result<RecommendedWatcher> {
     let shared = shared.clone();
-    notify::recommended_watcher(move |event| shared.event(event))
+    notify::recommended_watcher(move |event| shared.event(&event))
 }
 
 fn identity(dir: &Path) -> Option<Identity> {

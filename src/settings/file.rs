@@ -82,9 +82,16 @@ type Entry = Result<Arc<Content>, ReadError>;
 
 /// What a load saw of a file.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    limit: u64,
-    hash: Result<[u8; 32], ReadError>,
+pub enum Seen {
+    /// Its hash, or why there is none.
+    Content {
+        /// The limit it was read with.
+        limit: u64,
+        /// The hash.
+        hash: Result<[u8; 32], ReadError>,
+    },
+    /// It was refused for what it leads to, and not read.
+    Refused(Option<PathBuf>),
 }
 
 /// The files of one load. Each is read at most once, so that a load sees one version of it, and one CA file that 5 000
@@ -94,6 +101,7 @@ pub struct Files {
     pub(super) without_secrets: bool,
     read: RefCell<HashMap<PathBuf, Entry>>,
     used: RefCell<BTreeMap<PathBuf, u64>>,
+    refused: RefCell<BTreeMap<PathBuf, Option<PathBuf>>>,
 }
 
 impl Files {
@@ -123,19 +131,29 @@ impl Files {
         entry
     }
 
+    /// Makes the configuration depend on what a file leads to, which must not be read.
+    pub(super) fn refuse(&self, path: &Path) {
+        self.refused.borrow_mut().insert(path.to_owned(), path.canonicalize().ok());
+    }
+
     /// Whether a file is what an earlier load saw.
     pub fn still(&self, path: &Path, seen: &Seen) -> bool {
-        self.peek(path, seen.limit).map(|content| content.hash) == seen.hash
+        match seen {
+            Seen::Content { limit, hash } => self.peek(path, *limit).map(|content| content.hash) == *hash,
+            Seen::Refused(real) => path.canonicalize().ok() == *real,
+        }
     }
 
     /// Every file that the configuration depends on, with what was seen of it.
     pub fn seen(&self) -> Vec<(PathBuf, Seen)> {
         let read = self.read.borrow();
-        let used = self.used.borrow();
         let hash = |path| read.get(path).map(|entry: &Entry| entry.clone().map(|content| content.hash));
-        used.iter()
-            .filter_map(|(path, limit)| Some((path.clone(), Seen { limit: *limit, hash: hash(path)? })))
-            .collect()
+        let used = self.used.borrow();
+        let content = used
+            .iter()
+            .filter_map(|(path, limit)| Some((path.clone(), Seen::Content { limit: *limit, hash: hash(path)? })));
+        let refused = self.refused.borrow();
+        content.chain(refused.iter().map(|(path, real)| (path.clone(), Seen::Refused(real.clone())))).collect()
     }
 }
 

@@ -73,8 +73,17 @@ impl<'a> Source<'a> {
             self.syntax(&first);
             return None;
         }
-        let (table, errors) = DeTable::parse_recoverable(self.text);
-        errors.iter().for_each(|error| self.syntax(error));
+        let (table, mut errors) = DeTable::parse_recoverable(self.text);
+        errors.sort_by_key(|error| error.span().map(|span| span.start));
+        // One error makes the parser stumble over the rest of its line.
+        let line = |error: &Error| error.span().and_then(|span| self.text.get(..span.start)?.rfind('\n'));
+        let mut last = None;
+        for error in &errors {
+            let line = line(error);
+            if last.replace(line) != Some(line) {
+                self.syntax(error);
+            }
+        }
         // A duplicate leaves every other key where it belongs, so that the rest of the file can still be checked.
         errors.iter().all(|error| error.message() == "duplicate key").then_some(table)
     }
@@ -140,7 +149,7 @@ impl<'a> Source<'a> {
     /// Reads a file that this one refers to, if it is allowed to. `Ok(None)` stands for one that may be missing.
     pub(super) fn read(&self, path: &Path) -> Result<Option<Arc<Content>>, Cow<'static, str>> {
         if let Rules::Fragment { secret_dirs } = &self.rules {
-            allowed(path, secret_dirs)?;
+            allowed(path, secret_dirs).inspect_err(|_| self.files.refuse(path))?;
         }
         match self.files.read(path, MAX_FILE_BYTES) {
             Ok(content) => Ok(Some(content)),
@@ -157,12 +166,19 @@ fn allowed(path: &Path, dirs: &[PathBuf]) -> Result<(), &'static str> {
     if dirs.is_empty() {
         return Err("an included file may read no file, because its [[include]] has no `secret_dirs`");
     }
+    let below = |real: PathBuf| dirs.iter().filter_map(|dir| dir.canonicalize().ok()).any(|dir| real.starts_with(dir));
+    let parent = || path.parent().map(Path::canonicalize);
     let inside = match path.canonicalize() {
-        Ok(real) => dirs.iter().filter_map(|dir| dir.canonicalize().ok()).any(|dir| real.starts_with(dir)),
-        // What does not exist cannot be followed. The words must not tell whether a file outside exists.
-        Err(_) => {
-            path.components().all(|part| part != Component::ParentDir) && dirs.iter().any(|dir| path.starts_with(dir))
-        }
+        Ok(real) => below(real),
+        // What does not exist is where its directory is, and if that does not either, where it is written to be. The
+        // words must not tell whether a file outside exists.
+        Err(_) => match parent() {
+            Some(Ok(real)) => below(real),
+            _ => {
+                path.components().all(|part| part != Component::ParentDir)
+                    && dirs.iter().any(|dir| path.starts_with(dir))
+            }
+        },
     };
     if inside { Ok(()) } else { Err(REFUSED) }
 }
@@ -177,7 +193,8 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn advance(&mut self, to: usize) {
-        let to = self.text.floor_char_boundary(to);
+        // A place within a character, should the parser ever give one, is that of the character.
+        let to = (0..=to.min(self.text.len())).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or(0);
         for c in self.text[self.offset..to.max(self.offset)].chars() {
             match c {
                 '\n' => (self.line, self.column) = (self.line + 1, 1),
