@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 
 use super::metrics::{AppMetrics, Loaded as Recorded};
 use super::{Error, Log};
-use crate::config::{Config, Loaded, Loader, Running, Server, Trigger, Watcher};
+use crate::config::{Built, Config, Loaded, Loader, Running, Server, Trigger, Watcher};
 use crate::http::Reload;
 use crate::metrics::Store;
-use crate::probe::{AnyConfig, AnyProbe, KINDS, ProbeId, Shared};
+use crate::probe::{KINDS, ProbeId, Shared};
 use crate::scheduler::Scheduler;
 use crate::settings::Problems;
 
@@ -158,7 +158,7 @@ impl Daemon {
 struct RunningProbes<'a>(&'a Mutex<Scheduler>);
 
 impl Running for RunningProbes<'_> {
-    fn find(&self, id: &ProbeId) -> Option<(Arc<dyn AnyConfig>, Arc<dyn AnyProbe>)> {
+    fn find(&self, id: &ProbeId) -> Option<Built> {
         lock(self.0).find(id)
     }
 }

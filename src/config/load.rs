@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::read::{Include, Main, Parsed, Reader, expand, text};
 use super::state::Saved;
-use super::{Built, Config, FileStatus, ProbeSpec};
+use super::{Built, Config, FileStatus, Spec};
 use crate::probe::{Kind, ProbeId, Shared};
 use crate::settings::{Files, Problem, Problems, Rules, Seen, Source};
 
@@ -72,7 +72,7 @@ struct Last {
 
 struct Good {
     text: Arc<str>,
-    probes: Vec<ProbeSpec>,
+    probes: Vec<Spec>,
 }
 
 /// Which version of an included file is a candidate.
@@ -318,7 +318,7 @@ impl Loader {
         candidates: &[Candidate<'_>],
     ) -> Config {
         let parsed = || std::iter::once(&main.parsed).chain(candidates.iter().filter_map(|c| c.parsed.as_ref()));
-        let mut probes: Vec<ProbeSpec> =
+        let mut probes: Vec<Spec> =
             parsed().flat_map(|parsed| parsed.probes.iter().map(|probe| probe.spec.clone())).collect();
         probes.sort_by(|a, b| a.id.cmp(&b.id));
         self.owners = probes.iter().map(|spec| (spec.id.clone(), spec.file.clone())).collect();

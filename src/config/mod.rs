@@ -18,7 +18,8 @@ pub use load::{Loaded, Loader, Running};
 pub use server::Server;
 pub use watch::{Requests, Trigger, Watcher};
 
-pub use crate::scheduler::Spec as ProbeSpec;
+use crate::probe::{AnyConfig, AnyProbe};
+use crate::scheduler::Spec;
 
 /// A probe's configuration and the probe that was built from it.
 pub type Built = (Arc<dyn AnyConfig>, Arc<dyn AnyProbe>);
@@ -31,7 +32,7 @@ pub struct Config {
     /// `[labels]`.
     pub labels: BTreeMap<String, String>,
     /// The enabled probes of all files, ordered by identity.
-    pub probes: Vec<ProbeSpec>,
+    pub probes: Vec<Spec>,
     /// 48 bits of a hash of the text in effect, which a float holds exactly. Secrets do not go into it: it is public.
     pub hash: u64,
     /// The main file, then the included ones in the order of their names.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::server::Server;
-use super::{Built, ProbeSpec, Running};
+use super::{Built, Running, Spec};
 use crate::probe::{AnyConfig, Common, Defaults, Kind, OPTIONAL, ProbeId, Shared};
 use crate::settings::{Files, Labels, MAX_CONFIG_BYTES, Problem, Rules, Section, Source, escape, nearest};
 
@@ -31,7 +31,7 @@ pub(super) struct Include {
 /// A probe with its place in the file.
 #[derive(Clone)]
 pub(super) struct Defined {
-    pub(super) spec: ProbeSpec,
+    pub(super) spec: Spec,
     pub(super) offset: usize,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Parsed {
 
 impl Parsed {
     /// Probes that are already built, with no places.
-    pub(super) fn of(file: &Arc<Path>, text: &Arc<str>, probes: &[ProbeSpec]) -> Self {
+    pub(super) fn of(file: &Arc<Path>, text: &Arc<str>, probes: &[Spec]) -> Self {
         let probes = probes.iter().map(|spec| Defined { spec: spec.clone(), offset: 0 }).collect();
         Self { file: file.clone(), text: text.clone(), probes }
     }
@@ -226,7 +226,7 @@ impl Reader<'_> {
         }
         let id = ProbeId { kind: kind.name, name: name.into() };
         let (config, probe) = self.build(&id, config).map_err(|why| report(section, &why)).ok()?;
-        let spec = ProbeSpec { id, kind, common: Arc::new(common), config, probe, file: file.clone() };
+        let spec = Spec { id, kind, common: Arc::new(common), config, probe, file: file.clone() };
         enabled.then_some(Defined { spec, offset: section.offset() })
     }
 

@@ -11,7 +11,7 @@ use crate::metrics::{Desc, Live, Recorder};
 use crate::settings::{Section, Settings};
 
 /// A boxed future of a probe.
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Who a probe is: `[probe.<kind>.<name>]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Built, Config, Loaded, Loader, ProbeSpec, Running};
+use crate::config::{Built, Config, Loaded, Loader, Running, Spec};
 use crate::metrics::{Desc, Gauge, Recorder};
 use crate::probe::{Cycle, Failure, Kind, Probe, ProbeId, Reason, Shared};
 use crate::settings::{Endpoint, FileContent, HostPort, Problems, Secret, Section, Settings, Size};
@@ -100,7 +100,7 @@ pub(super) const KINDS: &[Kind] = &[Kind::of::<Made>(), Kind::of::<Other>()];
 
 /// What a scheduler would run.
 #[derive(Default)]
-pub(super) struct Scheduled(Vec<ProbeSpec>);
+pub(super) struct Scheduled(Vec<Spec>);
 
 impl Running for Scheduled {
     fn find(&self, id: &ProbeId) -> Option<Built> {

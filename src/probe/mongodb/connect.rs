@@ -46,7 +46,7 @@ fn new_tls(config: &TlsConfig, net: &Net) -> Result<Tls, String> {
     let client =
         config.client.as_ref().map(|(chain, key)| ClientCertificate { chain: chain.bytes(), key: key.bytes() });
     let options = TlsOptions {
-        ca: config.ca.as_ref().map(|file| file.bytes()),
+        ca: config.ca.as_ref().map(crate::settings::FileContent::bytes),
         client,
         server_name: config.server_name.as_deref(),
         insecure: config.insecure,

@@ -97,7 +97,9 @@ async fn every_phase_of_every_member_is_timed_whatever_the_login() {
     let mut expected = vec![hosts[0].as_str(), hosts[1].as_str(), arbiter];
     expected.sort_unstable();
     assert_eq!(found, expected);
-    assert!(!daemon.log().contains("password"), "a secret's key or value in the log:\n{}", daemon.log());
+    for secret in [&wrong.password, &User::midwatch().password] {
+        assert!(!daemon.log().contains(secret.as_str()), "a secret in the log:\n{}", daemon.log());
+    }
 
     assert_printed(&daemon, &hosts);
     assert_one_connection_each(&daemon, &set).await;
@@ -199,7 +201,11 @@ async fn what_is_no_replica_set_is_reported_as_what_it_is() {
     let text = [
         probe("standalone", &[standalone.host()], RHYTHM),
         probe("uninitialised", &[uninitialised.host()], RHYTHM),
-        probe("buckets", &[standalone.host()], &format!("{RHYTHM}buckets = [0.25, 2.5]\nslo = {{ objective = 0.999, latency = \"25ms\" }}")),
+        probe(
+            "buckets",
+            &[standalone.host()],
+            &format!("{RHYTHM}buckets = [0.25, 2.5]\nslo = {{ objective = 0.999, latency = \"25ms\" }}"),
+        ),
     ]
     .concat();
     let daemon = Midwatch::start(&text).await;
@@ -209,10 +215,9 @@ async fn what_is_no_replica_set_is_reported_as_what_it_is() {
             (runs.len() == 3 && runs.iter().all(|runs| *runs >= 1.0)).then(|| metrics.clone())
         })
         .await;
-    for (name, host, expected) in [
-        ("standalone", standalone.host(), "standalone"),
-        ("uninitialised", uninitialised.host(), "uninitialized"),
-    ] {
+    for (name, host, expected) in
+        [("standalone", standalone.host(), "standalone"), ("uninitialised", uninitialised.host(), "uninitialized")]
+    {
         assert_eq!(state(&metrics, name, &host).as_deref(), Some(expected));
         assert_eq!(success(&metrics, name, &host), Some(1.0));
         assert_eq!(metrics.get("midwatch_mongodb_replica_set", &[("probe", name)]), Some(0.0));

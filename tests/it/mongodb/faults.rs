@@ -53,7 +53,8 @@ async fn a_fault_of_one_member_is_told_and_leaves_the_others_alone() {
 
     // Frozen: the kernel still accepts the connection, nobody answers on it.
     set.freeze(victim).unwrap();
-    let metrics = daemon.until("the freeze to show", |m| (failures(m, name, "tls", "timeout") > 0.0).then(|| m.clone())).await;
+    let metrics =
+        daemon.until("the freeze to show", |m| (failures(m, name, "tls", "timeout") > 0.0).then(|| m.clone())).await;
     assert_eq!(state(&metrics, NAME, name).as_deref(), Some("unreachable"));
     assert_eq!(success(&metrics, NAME, name), Some(0.0));
     assert_eq!(of_set(&metrics, "midwatch_mongodb_primaries"), 1.0);
@@ -70,7 +71,8 @@ async fn a_fault_of_one_member_is_told_and_leaves_the_others_alone() {
 
     // Killed: its port refuses. Back again: another process.
     set.kill(victim);
-    let metrics = daemon.until("the kill to show", |m| (failures(m, name, "tcp", "refused") > 0.0).then(|| m.clone())).await;
+    let metrics =
+        daemon.until("the kill to show", |m| (failures(m, name, "tcp", "refused") > 0.0).then(|| m.clone())).await;
     for other in &others {
         assert_eq!(success(&metrics, NAME, other), Some(1.0), "{other}");
     }
@@ -90,7 +92,9 @@ async fn a_fault_of_one_member_is_told_and_leaves_the_others_alone() {
     let after = set.wait_primary().await.unwrap();
     assert_ne!(before, after);
     let metrics = daemon
-        .until("the new primary to show", |m| (state(m, NAME, &hosts[after]).as_deref() == Some("primary")).then(|| m.clone()))
+        .until("the new primary to show", |m| {
+            (state(m, NAME, &hosts[after]).as_deref() == Some("primary")).then(|| m.clone())
+        })
         .await;
     assert!(of_set(&metrics, "midwatch_mongodb_election_term") > term);
     assert!(of_set(&metrics, "midwatch_mongodb_primary_changes_total") >= 1.0);

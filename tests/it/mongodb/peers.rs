@@ -10,7 +10,8 @@ async fn every_way_of_not_answering_has_its_own_reason() {
     let (hole, refused) = (Blackhole::open().await.unwrap(), Refused::pick().unwrap());
     let (silent, garbage) = (Peer::silent().await.unwrap(), Peer::garbage().await.unwrap());
     let closing = Peer::scripted(Vec::new(), Then::Close).await.unwrap();
-    let oversized = Peer::scripted([0xff, 0xff, 0xff, 0x7f, 1, 0, 0, 0, 1, 0, 0, 0, 0xdd, 7, 0, 0], Then::Hold).await.unwrap();
+    let oversized =
+        Peer::scripted([0xff, 0xff, 0xff, 0x7f, 1, 0, 0, 0, 1, 0, 0, 0, 0xdd, 7, 0, 0], Then::Hold).await.unwrap();
     // A header that promises 100 bytes, and then nothing more.
     let truncated = Peer::scripted([100, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0xdd, 7, 0, 0], Then::Close).await.unwrap();
     let expected = [

@@ -27,11 +27,19 @@ fn buckets(metrics: &Metrics, member: &str, phase: &str) -> Vec<(f64, f64)> {
 /// The bound below which half of the observations between two scrapes lie: what `histogram_quantile` would see.
 fn median(before: &Metrics, after: &Metrics, member: &str, phase: &str) -> f64 {
     let (before, after) = (buckets(before, member, phase), buckets(after, member, phase));
-    let counts: Vec<_> = after.iter().zip(before).map(|((bound, after), (_, before))| (*bound, after - before)).collect();
+    let counts: Vec<_> =
+        after.iter().zip(before).map(|((bound, after), (_, before))| (*bound, after - before)).collect();
     let total: f64 = counts.iter().map(|(_, count)| count).sum();
     assert!(total >= 10.0, "{member} {phase}: {total} observations");
     let mut seen = 0.0;
-    counts.iter().find(|(_, count)| { seen += count; seen >= total / 2.0 }).unwrap().0
+    counts
+        .iter()
+        .find(|(_, count)| {
+            seen += count;
+            seen >= total / 2.0
+        })
+        .unwrap()
+        .0
 }
 
 async fn after_runs(daemon: &Midwatch, runs: f64) -> (Metrics, Metrics) {
