@@ -24,7 +24,7 @@ const EXTERNAL: &str = "$external";
 
 /// How to log in.
 #[derive(Debug)]
-pub struct Auth(Method);
+pub(super) struct Auth(Method);
 
 #[derive(Debug)]
 enum Method {
@@ -35,7 +35,7 @@ enum Method {
 
 impl Auth {
     /// Do not log in.
-    pub fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self(Method::None)
     }
 
@@ -43,18 +43,18 @@ impl Auth {
     ///
     /// # Errors
     /// What is wrong with the name or the password, in words and without either.
-    pub fn scram(hash: Hash, username: &str, password: &str, source: &str) -> Result<Self, String> {
+    pub(super) fn scram(hash: Hash, username: &str, password: &str, source: &str) -> Result<Self, String> {
         let credentials = Credentials::new(hash, username, password)?;
         Ok(Self(Method::Scram { credentials, source: source.to_owned() }))
     }
 
     /// With the certificate that the TLS handshake showed (MONGODB-X509).
-    pub fn x509() -> Self {
+    pub(super) fn x509() -> Self {
         Self(Method::X509)
     }
 
     /// Whether there is anybody to log in as: without, there is no such phase.
-    pub fn is_needed(&self) -> bool {
+    pub(super) fn is_needed(&self) -> bool {
         !matches!(self.0, Method::None)
     }
 
@@ -62,7 +62,7 @@ impl Auth {
     ///
     /// # Errors
     /// `local` if the system has no random numbers.
-    pub fn begin(&self) -> Result<Attempt<'_>, Failure> {
+    pub(super) fn begin(&self) -> Result<Attempt<'_>, Failure> {
         let (first, speculative) = match &self.0 {
             Method::None => (None, None),
             Method::Scram { credentials, source } => {
@@ -82,7 +82,7 @@ impl Auth {
 }
 
 /// A login under way on one connection.
-pub struct Attempt<'a> {
+pub(super) struct Attempt<'a> {
     method: &'a Method,
     first: Option<ClientFirst>,
     speculative: Option<RawDocumentBuf>,
@@ -109,13 +109,13 @@ impl fmt::Debug for Attempt<'_> {
 
 impl Attempt<'_> {
     /// What goes into `hello`.
-    pub fn speculative(&self) -> Option<&RawDocument> {
+    pub(super) fn speculative(&self) -> Option<&RawDocument> {
         self.speculative.as_deref()
     }
 
     /// Takes the server's answer to the first step and computes the second: the costly derivation of keys happens here,
     /// off the runtime's workers and only when they are not known yet. Errors come out of [`finish`](Self::finish).
-    pub async fn prepare(&mut self, hello: &Hello) {
+    pub(super) async fn prepare(&mut self, hello: &Hello) {
         let Some(reply) = &hello.speculative else { return };
         self.step = match (self.method, &self.first) {
             (Method::Scram { credentials, .. }, Some(first)) => match prove(credentials, first, reply).await {
@@ -131,7 +131,7 @@ impl Attempt<'_> {
     ///
     /// # Errors
     /// `auth` if the server refuses or cannot prove who it is; those of [`Connection::command`].
-    pub async fn finish<S>(self, conn: &mut Connection<S>) -> Result<(), Failure>
+    pub(super) async fn finish<S>(self, conn: &mut Connection<S>) -> Result<(), Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

@@ -12,7 +12,7 @@ use crate::probe::{Failure, Reason};
 /// What `hello` makes of a peer that answers with these bytes.
 ///
 /// # Errors
-/// Those of [`hello`].
+/// Those of `hello`.
 pub fn op_msg(bytes: &[u8]) -> Result<Hello, Failure> {
     let mut conn = Connection::new(join(bytes, sink()));
     hello(&mut conn, None)
@@ -23,7 +23,7 @@ pub fn op_msg(bytes: &[u8]) -> Result<Hello, Failure> {
 /// What SCRAM makes of these bytes as the server's first and as its final message. The client's nonce is `nonce`.
 ///
 /// # Errors
-/// `protocol` for a first message that breaks the rules, else what [`Proof::verify`] says.
+/// `protocol` for a first message that breaks the rules, else what checking its proof says.
 pub fn scram(bytes: &[u8]) -> Result<(), Failure> {
     ServerFirst::parse(bytes, "nonce").map(|_| ()).or_else(|_| Proof::unprovable().verify(bytes))
 }

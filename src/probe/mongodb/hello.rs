@@ -100,7 +100,7 @@ pub struct Hello {
 ///
 /// # Errors
 /// Those of [`Connection::command`].
-pub async fn hello<S>(conn: &mut Connection<S>, speculative: Option<&RawDocument>) -> Result<Hello, Failure>
+pub(super) async fn hello<S>(conn: &mut Connection<S>, speculative: Option<&RawDocument>) -> Result<Hello, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -34,7 +34,7 @@ type Bytes = Zeroizing<Vec<u8>>;
 
 /// The hash function of a mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hash {
+pub(super) enum Hash {
     /// SCRAM-SHA-1: users made before MongoDB 4.0.
     Sha1,
     /// SCRAM-SHA-256: the default since.
@@ -43,7 +43,7 @@ pub enum Hash {
 
 impl Hash {
     /// The name of the mechanism.
-    pub const fn mechanism(self) -> &'static str {
+    pub(super) const fn mechanism(self) -> &'static str {
         match self {
             Hash::Sha1 => "SCRAM-SHA-1",
             Hash::Sha256 => "SCRAM-SHA-256",
@@ -80,7 +80,7 @@ impl Hash {
 }
 
 /// A user and a password, ready for one mechanism.
-pub struct Credentials {
+pub(super) struct Credentials {
     hash: Hash,
     /// Escaped as a `saslname`.
     username: String,
@@ -115,7 +115,7 @@ impl Credentials {
     ///
     /// # Errors
     /// If the password has characters that SASLprep forbids, or the name is empty.
-    pub fn new(hash: Hash, username: &str, password: &str) -> Result<Self, String> {
+    pub(super) fn new(hash: Hash, username: &str, password: &str) -> Result<Self, String> {
         if username.is_empty() {
             return Err("the user name is empty".to_owned());
         }
@@ -138,7 +138,7 @@ impl Credentials {
     }
 
     /// The mechanism's hash.
-    pub fn hash(&self) -> Hash {
+    pub(super) fn hash(&self) -> Hash {
         self.hash
     }
 
@@ -146,7 +146,7 @@ impl Credentials {
     ///
     /// # Errors
     /// `local` if the system has no random numbers.
-    pub fn begin(&self) -> Result<ClientFirst, Failure> {
+    pub(super) fn begin(&self) -> Result<ClientFirst, Failure> {
         let mut random = [0; 24];
         getrandom::fill(&mut random)
             .map_err(|error| Failure::new(Reason::Local, format!("random numbers: {error}")))?;
@@ -163,7 +163,7 @@ impl Credentials {
     ///
     /// # Errors
     /// `protocol` if the server's message breaks the rules.
-    pub async fn prove(&self, first: &ClientFirst, server_first: &[u8]) -> Result<Proof, Failure> {
+    pub(super) async fn prove(&self, first: &ClientFirst, server_first: &[u8]) -> Result<Proof, Failure> {
         let server = ServerFirst::parse(server_first, &first.nonce)?;
         let keys = self.keys(&server).await?;
         let bare = &first.message[GS2_HEADER.len()..];
@@ -207,16 +207,16 @@ impl Credentials {
 
 /// The client's first message.
 #[derive(Debug)]
-pub struct ClientFirst {
+pub(super) struct ClientFirst {
     /// With its header, as it goes over the wire.
-    pub message: String,
+    pub(super) message: String,
     nonce: String,
 }
 
 /// The client's final message, and what the server must answer to it.
-pub struct Proof {
+pub(super) struct Proof {
     /// As it goes over the wire.
-    pub message: String,
+    pub(super) message: String,
     signature: Bytes,
 }
 
@@ -230,7 +230,7 @@ impl Proof {
     ///
     /// # Errors
     /// `auth` if it cannot or says that we could not, `protocol` if it says neither.
-    pub fn verify(&self, server_final: &[u8]) -> Result<(), Failure> {
+    pub(super) fn verify(&self, server_final: &[u8]) -> Result<(), Failure> {
         let text = text(server_final)?;
         if let Some(error) = text.strip_prefix("e=") {
             return Err(Failure::new(Reason::Auth, clean(&format!("SCRAM: the server answered {error}"))));
@@ -382,5 +382,24 @@ mod tests {
         assert!(ServerFirst::parse(b"r=nonceX,s=AAAA,i=4096,x=y", "nonce").is_ok());
         assert!(ServerFirst::parse(&[0xff; 8], "nonce").is_err());
         assert!(ServerFirst::parse(&[b'r'; 1_000_000], "nonce").is_err());
+    }
+
+    /// The seeds of the fuzz target, cut off everywhere and with every bit flipped.
+    #[test]
+    fn broken_messages_are_survived() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/scram");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let seed = std::fs::read(entry.unwrap().path()).unwrap();
+            for at in 0..seed.len() {
+                let _ = super::super::fuzz::scram(&seed[..at]);
+                for bit in 0..8 {
+                    let mut flipped = seed.clone();
+                    flipped[at] ^= 1 << bit;
+                    if let Err(failure) = super::super::fuzz::scram(&flipped) {
+                        assert!(matches!(failure.reason, Reason::Auth | Reason::Protocol), "{failure}");
+                    }
+                }
+            }
+        }
     }
 }

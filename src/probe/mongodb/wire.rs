@@ -38,7 +38,7 @@ mod flag {
 
 /// A connection on which commands are answered one after the other.
 #[derive(Debug)]
-pub struct Connection<S> {
+pub(super) struct Connection<S> {
     stream: S,
     last_request: i32,
     /// The request on its way out, then the reply.
@@ -50,7 +50,7 @@ pub struct Connection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Speaks over an established stream.
-    pub fn new(stream: S) -> Self {
+    pub(super) fn new(stream: S) -> Self {
         Self { stream, last_request: 0, buffer: Vec::with_capacity(4096), busy: false }
     }
 
@@ -59,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// # Errors
     /// `closed`, `protocol` for anything but one valid reply to this request, and what [`ServerError::reason`] says for a
     /// reply of `ok: 0`.
-    pub async fn command(&mut self, command: &RawDocument) -> Result<&RawDocument, Failure> {
+    pub(super) async fn command(&mut self, command: &RawDocument) -> Result<&RawDocument, Failure> {
         let reply = self.round_trip(command).await?;
         match ServerError::of(reply) {
             None => Ok(reply),
@@ -71,7 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     ///
     /// # Errors
     /// `closed` and `protocol`, as above.
-    pub async fn round_trip(&mut self, command: &RawDocument) -> Result<&RawDocument, Failure> {
+    pub(super) async fn round_trip(&mut self, command: &RawDocument) -> Result<&RawDocument, Failure> {
         if self.busy {
             return Err(Failure::new(Reason::Internal, "the connection was used again after a cancelled request"));
         }
@@ -156,7 +156,7 @@ fn length(message: &[u8]) -> Result<usize, Failure> {
 ///
 /// # Errors
 /// `protocol`, naming the first thing that is wrong.
-pub fn decode(message: &[u8], request: i32) -> Result<&RawDocument, Failure> {
+pub(super) fn decode(message: &[u8], request: i32) -> Result<&RawDocument, Failure> {
     if message.len() < MIN_MESSAGE {
         return Err(malformed("a message that is too short"));
     }
@@ -212,7 +212,7 @@ fn name_of(command: &RawDocument) -> &str {
 }
 
 /// A number of whatever type the server chose: `ok` alone occurs as double, int and boolean.
-pub fn number(value: RawBsonRef<'_>) -> Option<i64> {
+pub(super) fn number(value: RawBsonRef<'_>) -> Option<i64> {
     match value {
         RawBsonRef::Int32(number) => Some(number.into()),
         RawBsonRef::Int64(number) => Some(number),
@@ -225,18 +225,18 @@ pub fn number(value: RawBsonRef<'_>) -> Option<i64> {
 
 /// A reply of `ok: 0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerError<'a> {
+pub(super) struct ServerError<'a> {
     /// The number of the error, 0 if there is none.
-    pub code: i64,
+    pub(super) code: i64,
     /// Its name.
-    pub name: &'a str,
+    pub(super) name: &'a str,
     /// What happened, in the server's words.
-    pub message: &'a str,
+    pub(super) message: &'a str,
 }
 
 impl<'a> ServerError<'a> {
     /// The error in a reply, if it is one. A reply without `ok` is one too.
-    pub fn of(reply: &'a RawDocument) -> Option<Self> {
+    pub(super) fn of(reply: &'a RawDocument) -> Option<Self> {
         let field = |key| reply.get(key).ok().flatten();
         if field("ok").and_then(number) == Some(1) {
             return None;
@@ -249,7 +249,7 @@ impl<'a> ServerError<'a> {
     }
 
     /// The kind of failure. Numbers and names are those of `src/mongo/base/error_codes.yml` in the server's source.
-    pub fn reason(&self) -> Reason {
+    pub(super) fn reason(&self) -> Reason {
         match self.code {
             // UserNotFound, AuthenticationFailed, AuthenticationRestrictionUnmet, MechanismUnavailable,
             // ReauthenticationRequired; not Unauthorized (13), which is about a command of somebody who is logged in
@@ -269,7 +269,7 @@ impl<'a> ServerError<'a> {
     }
 
     /// The failure of the command of that name.
-    pub fn failure(&self, command: &str) -> Failure {
+    pub(super) fn failure(&self, command: &str) -> Failure {
         let Self { code, name, message } = self;
         Failure::new(self.reason(), clean(&format!("{command} failed with {code} {name}: {message}")))
     }

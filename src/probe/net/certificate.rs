@@ -68,7 +68,11 @@ pub(super) fn explain(host: &str, leaf: Option<&CertInfo>, error: &CertificateEr
         }
         CertificateError::NotValidForName => format!("the certificate is not valid for the name {host}"),
         CertificateError::BadEncoding => format!("the certificate of {host} cannot be read"),
-        CertificateError::BadSignature => format!("the certificate of {host} has a wrong signature"),
+        // What a recreated authority of the same name looks like.
+        CertificateError::BadSignature => format!(
+            "the certificate of {host} was signed with another key than the trusted root {:?} has",
+            leaf.map_or("", |leaf| &leaf.issuer)
+        ),
         other => format!("the certificate of {host} is not acceptable: {other:?}"),
     };
     clean(&words)

@@ -1,6 +1,6 @@
 //! What every probe does before it speaks its own protocol: resolve a name, connect, negotiate TLS.
 //!
-//! Three rules hold throughout. Every failure is a [`Failure`](super::Failure) with the reason an operator would give
+//! Three rules hold throughout. Every failure is a [`Failure`] with the reason an operator would give
 //! it. A time that the kernel knows better than we do is taken from the kernel. What a peer sent is cleaned before it
 //! becomes part of a sentence, see [`clean`].
 

@@ -330,3 +330,7 @@ impl ServerCertVerifier for Anything {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;
