@@ -57,18 +57,23 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A metric by its index, and its labels x and y.
+type Series = (usize, u8, u8);
+/// A cycle by its index, and whether it is the engine's part of it.
+type Owner = (usize, bool);
+
 /// What there should be: the plain, slow way.
 #[derive(Default)]
 struct Model {
-    /// By name, x and y: value, and who recorded it last.
-    gauges: BTreeMap<(usize, u8, u8), (f64, (usize, bool))>,
-    counters: BTreeMap<(usize, u8, u8), f64>,
+    /// The value, and who recorded it last.
+    gauges: BTreeMap<Series, (f64, Owner)>,
+    counters: BTreeMap<Series, f64>,
     observed: BTreeMap<(bool, u8), Vec<f64>>,
     bounds: Option<Vec<f64>>,
 }
 
 impl Model {
-    fn record(&mut self, owner: (usize, bool), ops: &[Op]) -> BTreeSet<(usize, u8, u8)> {
+    fn record(&mut self, owner: Owner, ops: &[Op]) -> BTreeSet<Series> {
         let mut recorded = BTreeSet::new();
         for op in ops {
             match *op {
@@ -153,6 +158,8 @@ fn record(rec: &Recorder, ops: &[Op]) {
 }
 
 proptest! {
+    // Each case reads some thirty scrapes back.
+    #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
     fn the_store_does_what_the_model_does(steps in vec(step(), 1..60)) {
         let set = SeriesSet::new([("probe", "p")], BucketRule::default());

@@ -279,7 +279,7 @@ async fn a_target_that_outlives_its_run_is_not_good_and_spoils_no_later_run() {
                     late.finish(Err(failure(Reason::Refused)));
                     drop(target);
                 });
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             sleep(SECOND / 4).await;
             rec.target("other").finish(Ok(()));
