@@ -112,7 +112,7 @@ impl Daemon {
             }
             Loaded::Refused(problems) => {
                 tracing::error!(%problems, "the configuration is refused; nothing has changed");
-                self.status.metrics.refused();
+                self.status.metrics.refused(&problems);
                 Reload { ok: false, text: problems.to_string() }
             }
             Loaded::New { config, problems } => self.switch(*config, &problems, true),
