@@ -131,11 +131,15 @@ impl AppMetrics {
         rec.commit(&self.set, "config", Gauges::Keep);
     }
 
-    /// Records that the configuration was refused, so that what is in force is what was.
-    pub(super) fn refused(&self) {
+    /// Records that the configuration was refused, so that what is in force is what was. `files` are those with
+    /// problems.
+    pub(super) fn refused<'a>(&self, files: impl IntoIterator<Item = &'a str>) {
         let rec = Recorder::default();
         rec.add(&RELOADS, [result(false)], 1.0);
         rec.set(&RELOAD_SUCCESSFUL, [], 0.0);
+        for file in files {
+            rec.set(&FILE_OK, [file], 0.0);
+        }
         rec.commit(&self.set, "config", Gauges::Keep);
     }
 

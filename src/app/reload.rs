@@ -1,5 +1,6 @@
 //! Loads the configuration, applies it, and does so again whenever something asks for it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -112,7 +113,8 @@ impl Daemon {
             }
             Loaded::Refused(problems) => {
                 tracing::error!(%problems, "the configuration is refused; nothing has changed");
-                self.status.metrics.refused();
+                let files: BTreeSet<_> = problems.iter().map(|problem| problem.file.display().to_string()).collect();
+                self.status.metrics.refused(files.iter().map(String::as_str));
                 Reload { ok: false, text: problems.to_string() }
             }
             Loaded::New { config, problems } => self.switch(*config, &problems, true),
@@ -122,9 +124,7 @@ impl Daemon {
     fn switch(&mut self, config: Config, problems: &Problems, is_reload: bool) -> Reload {
         let good = problems.is_empty();
         let status = &self.status;
-        if let Some(level) = config.server.log_level {
-            self.log.set_level(&level.to_string());
-        }
+        self.log.set_level(config.server.log_level);
         if config.server.listen != self.server.listen || config.server.admin_listen != self.server.admin_listen {
             tracing::warn!("[server] listen and admin_listen take effect at the next start");
         }
