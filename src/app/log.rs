@@ -34,6 +34,8 @@ impl Log {
             LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
         };
         started.map_err(|error| error.to_string())?;
+        // A panic is a line of the log like any other, whatever the format; whoever isolated it says what became of it.
+        std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panic")));
         Ok(Self { filter: handle, fixed: level.is_some() })
     }
 

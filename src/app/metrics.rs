@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::metrics::{
     BucketRule, COARSE, Counter, Desc, Gauge, Gauges, Histogram, Process, Recorder, SeriesSet, Store, unix_time,
 };
+use crate::settings::Problems;
 
 static BUILD_INFO: Gauge<1> = Gauge::new("midwatch_build_info", "Always 1; says which version runs.", &["version"]);
 static RELOAD_SUCCESSFUL: Gauge<0> = Gauge::new(
@@ -131,14 +132,13 @@ impl AppMetrics {
         rec.commit(&self.set, "config", Gauges::Keep);
     }
 
-    /// Records that the configuration was refused, so that what is in force is what was. `files` are those with
-    /// problems.
-    pub(super) fn refused<'a>(&self, files: impl IntoIterator<Item = &'a str>) {
+    /// Records that the configuration was refused, so that what is in force is what was.
+    pub(super) fn refused(&self, problems: &Problems) {
         let rec = Recorder::default();
         rec.add(&RELOADS, [result(false)], 1.0);
         rec.set(&RELOAD_SUCCESSFUL, [], 0.0);
-        for file in files {
-            rec.set(&FILE_OK, [file], 0.0);
+        for problem in problems.iter() {
+            rec.set(&FILE_OK, [&problem.file.display().to_string()], 0.0);
         }
         rec.commit(&self.set, "config", Gauges::Keep);
     }

@@ -1,6 +1,5 @@
 //! Loads the configuration, applies it, and does so again whenever something asks for it.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -113,8 +112,7 @@ impl Daemon {
             }
             Loaded::Refused(problems) => {
                 tracing::error!(%problems, "the configuration is refused; nothing has changed");
-                let files: BTreeSet<_> = problems.iter().map(|problem| problem.file.display().to_string()).collect();
-                self.status.metrics.refused(files.iter().map(String::as_str));
+                self.status.metrics.refused(&problems);
                 Reload { ok: false, text: problems.to_string() }
             }
             Loaded::New { config, problems } => self.switch(*config, &problems, true),

@@ -119,13 +119,17 @@ impl Loader {
         shared: &Shared,
         without_secrets: bool,
     ) -> Result<Config, Problems> {
-        let mut loader = Self { without_secrets, persistent: false, ..Self::new(main, kinds) };
-        match loader.load(shared, &()) {
+        match Self::once(main, kinds, shared, without_secrets) {
             Loaded::New { config, problems } if problems.is_empty() => Ok(*config),
             Loaded::New { problems, .. } | Loaded::Unchanged { problems, .. } | Loaded::Refused(problems) => {
                 Err(problems)
             }
         }
+    }
+
+    /// One load without the state directory, for commands that run beside a daemon and leave its state alone.
+    pub fn once(main: &Path, kinds: &'static [Kind], shared: &Shared, without_secrets: bool) -> Loaded {
+        Self { without_secrets, persistent: false, ..Self::new(main, kinds) }.load(shared, &())
     }
 
     /// Loads the configuration; reads files, so not for an asynchronous thread. The caller switches to what it

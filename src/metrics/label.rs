@@ -6,10 +6,12 @@ const SEPARATOR: u8 = 0xff;
 /// Label values longer than this are cut, so that no peer decides how large a scrape is.
 const LONGEST_VALUE: usize = 1024;
 
-/// Appends the label values to `key`, so that different values make different keys.
+/// Appends the label values to `key`, so that values which are written differently make different keys. They are cut
+/// here and not as they are written: two that are cut alike must be one series, because Prometheus refuses a scrape that
+/// has a series twice.
 pub(super) fn push_key(key: &mut Vec<u8>, values: &[&str]) {
     for value in values {
-        key.extend_from_slice(value.as_bytes());
+        key.extend_from_slice(cut(value).as_bytes());
         key.push(SEPARATOR);
     }
 }
@@ -31,6 +33,10 @@ pub(super) fn render(identity: &str, names: &[&str], key: &[u8]) -> Box<str> {
     text.into()
 }
 
+fn cut(value: &str) -> &str {
+    &value[..value.floor_char_boundary(LONGEST_VALUE)]
+}
+
 /// Appends `name="value"` with the value escaped, after a comma if `text` is not empty; nothing if the value is empty.
 pub(super) fn push_pair(text: &mut String, name: &str, value: &str) {
     if value.is_empty() {
@@ -41,7 +47,7 @@ pub(super) fn push_pair(text: &mut String, name: &str, value: &str) {
     }
     text.push_str(name);
     text.push_str("=\"");
-    for character in value[..value.floor_char_boundary(LONGEST_VALUE)].chars() {
+    for character in cut(value).chars() {
         match character {
             '\\' => text.push_str("\\\\"),
             '"' => text.push_str("\\\""),

@@ -9,6 +9,10 @@ mod process;
 pub mod recorder;
 mod series;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use desc::{Counter, Desc, Gauge, Histogram, Type};
 pub use histogram::{Buckets, COARSE, LAN, WAN};

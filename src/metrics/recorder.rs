@@ -39,6 +39,8 @@ pub(super) struct Run {
     pub(super) ops: Vec<Op>,
     keys: Vec<u8>,
     trace: Trace,
+    /// Counts runs, to tell a guard of this run from one that outlived its own.
+    nth: u64,
 }
 
 impl Run {
@@ -159,7 +161,7 @@ impl Recorder {
     /// probe.
     pub fn target(&self, name: &str) -> Target {
         let mut run = self.lock();
-        let index = run.trace.targets.len();
+        let (nth, index) = (run.nth, run.trace.targets.len());
         run.trace.targets.push(TargetTrace {
             name: name.to_owned(),
             duration: Duration::ZERO,
@@ -169,6 +171,7 @@ impl Recorder {
         drop(run);
         Target {
             run: Arc::clone(&self.run),
+            nth,
             index,
             name: name.into(),
             started: Instant::now(),
@@ -177,16 +180,27 @@ impl Recorder {
         }
     }
 
-    /// Takes what happened in the run, and leaves the recorder as it was when new for the next one, but for the memory
-    /// that it keeps.
+    /// Ends the run and takes what happened in it. A guard that is still open, because the probe handed it to a task or
+    /// kept it, records nothing any more: what it would say belongs to no later run.
     pub fn trace(&self) -> Trace {
-        std::mem::take(&mut self.lock().trace)
+        let mut run = self.lock();
+        run.nth += 1;
+        std::mem::take(&mut run.trace)
     }
 
     /// Shows in `set` everything recorded since the last commit, all at once, and forgets it.
     pub fn commit(&self, set: &SeriesSet, cycle: &'static str, gauges: Gauges) {
+        self.commit_as(set, CycleId::Run(cycle), gauges);
+    }
+
+    /// Shows in `set` what does not depend on runs, instead of what was shown of that before.
+    pub fn describe(&self, set: &SeriesSet) {
+        self.commit_as(set, CycleId::Description, Gauges::Replace);
+    }
+
+    fn commit_as(&self, set: &SeriesSet, cycle: CycleId, gauges: Gauges) {
         let mut run = self.lock();
-        set.commit(&[Part { run: &run, cycle: CycleId { name: cycle, engine: false }, gauges }]);
+        set.commit(&[Part { run: &run, cycle, gauges }]);
         run.clear();
     }
 
@@ -194,8 +208,8 @@ impl Recorder {
     pub fn commit_with(&self, verdict: &Recorder, set: &SeriesSet, cycle: &'static str, gauges: Gauges) {
         let (mut run, mut verdict) = (self.lock(), verdict.lock());
         set.commit(&[
-            Part { run: &run, cycle: CycleId { name: cycle, engine: false }, gauges },
-            Part { run: &verdict, cycle: CycleId { name: cycle, engine: true }, gauges: Gauges::Replace },
+            Part { run: &run, cycle: CycleId::Run(cycle), gauges },
+            Part { run: &verdict, cycle: CycleId::Verdict(cycle), gauges: Gauges::Replace },
         ]);
         run.clear();
         verdict.clear();
@@ -224,6 +238,7 @@ fn cut_off() -> Failure {
 #[derive(Debug)]
 pub struct Target {
     run: Arc<Mutex<Run>>,
+    nth: u64,
     index: usize,
     name: Box<str>,
     started: Instant,
@@ -236,7 +251,9 @@ impl Target {
     /// reasons start at 0.
     #[must_use]
     pub fn phases(mut self, phases: &'static Phases) -> Self {
-        lock(&self.run).push(phases.failures.desc(), &[&self.name], Value::Start);
+        if let Some(mut run) = self.run() {
+            run.push(phases.failures.desc(), &[&self.name], Value::Start);
+        }
         self.phases = Some(phases);
         self
     }
@@ -248,7 +265,14 @@ impl Target {
 
     /// Says what the target turned out to be, for a person.
     pub fn note(&self, note: impl Into<String>) {
-        lock(&self.run).trace.targets[self.index].note = note.into();
+        if let Some(mut run) = self.run() {
+            run.trace.targets[self.index].note = note.into();
+        }
+    }
+
+    /// The run that the target belongs to, unless that is over.
+    fn run(&self) -> Option<MutexGuard<'_, Run>> {
+        Some(lock(&self.run)).filter(|run| run.nth == self.nth)
     }
 
     /// Gives the verdict.
@@ -259,7 +283,7 @@ impl Target {
     fn close(&mut self, verdict: Result<(), Failure>) {
         self.open = false;
         let duration = self.started.elapsed();
-        let mut run = lock(&self.run);
+        let Some(mut run) = self.run() else { return };
         if let Some(phases) = self.phases {
             run.push(phases.duration.desc(), &[&self.name, "total"], Value::Observe(duration.as_secs_f64()));
         }
@@ -318,7 +342,7 @@ impl Phase<'_> {
 
     fn close(&mut self, duration: Duration, failure: Option<Reason>) {
         self.open = false;
-        let mut run = lock(&self.target.run);
+        let Some(mut run) = self.target.run() else { return };
         if let Some(phases) = self.target.phases {
             let name = &*self.target.name;
             run.push(phases.duration.desc(), &[name, self.name], Value::Observe(duration.as_secs_f64()));
@@ -354,6 +378,6 @@ impl Live {
     pub fn record(&self, record: impl FnOnce(&Recorder)) {
         let recorder = Recorder::default();
         record(&recorder);
-        recorder.commit(&self.set, "live", Gauges::Keep);
+        recorder.commit_as(&self.set, CycleId::Live, Gauges::Keep);
     }
 }

@@ -121,13 +121,18 @@ pub enum Gauges {
     Keep,
 }
 
-/// Whose gauges are whose: a cycle replaces its own and no other's.
+/// Whose gauges are whose: each recorder of an owner replaces its own and no other's. A cycle's name is the probe's
+/// choice, so what is not a cycle has no name that one could have too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CycleId {
-    /// The cycle's name within its owner.
-    pub name: &'static str,
-    /// Whether it is the engine's part of that cycle, its verdict, or what the probe recorded.
-    pub engine: bool,
+pub enum CycleId {
+    /// What the probe recorded in that cycle.
+    Run(&'static str),
+    /// The engine's verdict on that cycle.
+    Verdict(&'static str),
+    /// What the probe recorded outside of runs.
+    Live,
+    /// What does not depend on runs.
+    Description,
 }
 
 /// What one recorder adds to a commit.
@@ -155,6 +160,8 @@ struct State {
     /// Counts commits, to tell which gauges one of them recorded.
     commits: u64,
     series: usize,
+    /// How many there may be.
+    most: usize,
     dropped: u64,
 }
 
@@ -176,7 +183,8 @@ impl SeriesSet {
     /// An empty set whose series all carry the given labels.
     pub fn new<'a>(identity: impl IntoIterator<Item = (&'a str, &'a str)>, buckets: BucketRule) -> Arc<Self> {
         let identity = render_identity(identity);
-        Arc::new(Self { state: Mutex::new(State { identity, buckets, ..State::default() }) })
+        let state = State { identity, buckets, most: MOST_SERIES, ..State::default() };
+        Arc::new(Self { state: Mutex::new(state) })
     }
 
     /// Gives all series other identity labels; their values stay.
@@ -193,6 +201,14 @@ impl SeriesSet {
             let labels = index.meta.iter().map(|meta| label::render(old, names, &meta.key)).collect();
             Arc::make_mut(family).labels = Arc::new(labels);
         }
+    }
+
+    /// Removes the gauges of all cycles but these, and of the verdicts on them: the others will not run again.
+    pub fn keep_cycles(&self, kept: &[&'static str]) {
+        self.lock().remove_gauges(|meta| match meta.cycle {
+            CycleId::Run(name) | CycleId::Verdict(name) => !kept.contains(&name),
+            CycleId::Live | CycleId::Description => false,
+        });
     }
 
     /// Changes the bounds of the configurable histograms. Those whose bounds really change start afresh; nothing else
@@ -220,7 +236,8 @@ impl SeriesSet {
                 state.apply(op, part.run.key(op), part.cycle);
             }
             if part.gauges == Gauges::Replace {
-                state.remove_gauges_not_in_this_commit(part.cycle);
+                let commit = state.commits;
+                state.remove_gauges(|meta| meta.cycle == part.cycle && meta.commit != commit);
             }
         }
     }
@@ -291,7 +308,7 @@ impl State {
             return Some(*row as usize);
         }
         let series = self.families[at].data.series_per_row();
-        if self.series + series > MOST_SERIES {
+        if self.series + series > self.most {
             self.dropped += 1;
             return None;
         }
@@ -305,15 +322,13 @@ impl State {
         Some(row)
     }
 
-    fn remove_gauges_not_in_this_commit(&mut self, cycle: CycleId) {
-        let commit = self.commits;
+    fn remove_gauges(&mut self, stale: impl Fn(&Meta) -> bool) {
         let State { families, index, series, .. } = self;
         for at in 0..index.len() {
             if families[at].desc.kind != Type::Gauge {
                 continue;
             }
             let index = &mut index[at];
-            let stale = |meta: &Meta| meta.cycle == cycle && meta.commit != commit;
             // Usually nothing is stale; then nothing that a scrape may hold is copied.
             let mut row = 0;
             while row < index.meta.len() {
@@ -330,5 +345,49 @@ impl State {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl SeriesSet {
+    /// Sets how many series there may be.
+    pub(super) fn limit(&self, most: usize) {
+        self.lock().most = most;
+    }
+
+    /// Checks that every row is found by its key and all counts agree.
+    pub(super) fn assert_consistent(&self) {
+        let state = self.lock();
+        assert!(state.families.is_sorted_by(|a, b| a.desc.name < b.desc.name));
+        assert_eq!(state.series, state.families.iter().map(|family| family.series()).sum::<usize>());
+        assert_eq!(state.families.len(), state.index.len());
+        for (family, index) in state.families.iter().zip(&state.index) {
+            let rows = family.labels.len();
+            assert_eq!((index.rows.len(), index.meta.len()), (rows, rows));
+            for (row, meta) in index.meta.iter().enumerate() {
+                assert_eq!(index.rows[&meta.key] as usize, row);
+                assert_eq!(family.labels[row], label::render(&state.identity, family.desc.labels, &meta.key));
+            }
+            match &family.data {
+                Data::Values(values) => assert_eq!(values.len(), rows),
+                Data::Histogram { buckets, counts, sums } => {
+                    assert_eq!((counts.len(), sums.len()), (rows * buckets.count(), rows));
+                }
+            }
+        }
+    }
+
+    /// How many places for rows, keys and values the memory taken has.
+    pub(super) fn capacity(&self) -> usize {
+        let state = self.lock();
+        let indexed = state.index.iter().map(|index| index.rows.capacity() + index.meta.capacity());
+        let written = state.families.iter().map(|family| {
+            family.labels.capacity()
+                + match &family.data {
+                    Data::Values(values) => values.capacity(),
+                    Data::Histogram { counts, sums, .. } => counts.capacity() + sums.capacity(),
+                }
+        });
+        indexed.chain(written).sum()
     }
 }

@@ -64,8 +64,12 @@ impl fmt::Debug for Kind {
 }
 
 fn read<P: Probe>(section: &mut Section<'_>) -> Option<Arc<dyn AnyConfig>> {
-    let config = P::Config::read(section)?;
-    Some(Arc::new(Typed::<P>(Arc::new(config))))
+    P::Config::read(section).map(erase::<P>)
+}
+
+/// Forgets of which type the configuration is.
+pub fn erase<P: Probe>(config: P::Config) -> Arc<dyn AnyConfig> {
+    Arc::new(Typed::<P>(Arc::new(config)))
 }
 
 /// The configuration of a probe whose type is not known here.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use crate::failure::{Failure, Reason};
 pub use common::{Common, Defaults, Require, Slo};
-pub use kind::{AnyConfig, AnyProbe, Kind, ProbeId};
+pub use kind::{AnyConfig, AnyProbe, Kind, ProbeId, erase};
 
 use crate::metrics::{Desc, Live, Recorder};
 use crate::settings::Settings;

@@ -1,7 +1,8 @@
 //! One rhythm of one probe: when it is due, one run, and what is shown of it.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -17,18 +18,21 @@ use crate::probe::{AnyProbe, Cycle, OnFailure, ProbeId};
 pub(super) async fn repeat(watch: &Watch, cycle: Cycle, origin: Instant) {
     let interval = cycle.interval.unwrap_or(watch.common.interval);
     let mut runner = Runner::new(watch, cycle);
-    let mut due = first_due(origin + phase(&watch.id, cycle, interval), interval, Instant::now());
+    let first = || first_due(origin + phase(&watch.id, cycle, interval), interval, Instant::now());
+    let mut due = watch.turn.due(cycle.name, interval).unwrap_or_else(first);
     loop {
+        watch.turn.set_due(cycle.name, interval, due);
         tokio::time::sleep_until(due).await;
         // A due time that passed while something kept this task from running is missed; the latest one is run late.
         let missed = skip_to_latest(&mut due, interval, Instant::now());
+        watch.turn.set_due(cycle.name, interval, due + interval);
         runner.run(due, missed).await;
         due += interval;
     }
 }
 
 /// Where in its interval a cycle runs: spread over it, the same after every restart.
-fn phase(id: &ProbeId, cycle: Cycle, interval: Duration) -> Duration {
+pub(super) fn phase(id: &ProbeId, cycle: Cycle, interval: Duration) -> Duration {
     let hash = fnv1a([id.kind, &*id.name, cycle.name]);
     let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
     Duration::from_nanos(hash % nanos)
@@ -63,23 +67,59 @@ fn skip_to_latest(due: &mut Instant, interval: Duration, now: Instant) -> u64 {
     u64::try_from(skipped).unwrap_or(u64::MAX)
 }
 
+/// What passes from a probe's task to the one that replaces it.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// Held by the task whose turn it is, from its first to its last moment: a task that was aborted may still run on
+    /// another thread when its successor starts, and two of them would run one probe twice and listen on one port.
+    pub(super) running: tokio::sync::Mutex<()>,
+    /// Each cycle's interval, and its first due time that has neither been run nor counted as missed.
+    due: Mutex<HashMap<&'static str, (Duration, Instant)>>,
+}
+
+impl Turn {
+    /// The due time that the cycle is to go on with; `None` if it has none yet or its interval has changed.
+    fn due(&self, cycle: &str, interval: Duration) -> Option<Instant> {
+        let (of, due) = *self.due.lock().unwrap_or_else(PoisonError::into_inner).get(cycle)?;
+        (of == interval).then_some(due)
+    }
+
+    fn set_due(&self, cycle: &'static str, interval: Duration, due: Instant) {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).insert(cycle, (interval, due));
+    }
+}
+
+/// Counts as missed what a run that is dropped before its end leaves unaccounted for.
+struct InFlight<'w> {
+    watch: &'w Watch,
+    due_times: u64,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if self.due_times > 0 {
+            verdict::count_missed(self.watch, self.due_times);
+        }
+    }
+}
+
 struct Runner<'w> {
     watch: &'w Watch,
     cycle: Cycle,
     rec: Recorder,
     verdict: Recorder,
     delay: Recorder,
-    failed_in_a_row: u32,
 }
 
 impl<'w> Runner<'w> {
     fn new(watch: &'w Watch, cycle: Cycle) -> Self {
         let (rec, verdict, delay) = <(Recorder, Recorder, Recorder)>::default();
-        Self { watch, cycle, rec, verdict, delay, failed_in_a_row: 0 }
+        Self { watch, cycle, rec, verdict, delay }
     }
 
     async fn run(&mut self, due: Instant, missed: u64) {
         let started = Instant::now();
+        let mut in_flight = InFlight { watch: self.watch, due_times: missed + 1 };
         self.delay.observe(&super::START_DELAY, [self.watch.kind.name], (started - due).as_secs_f64());
         self.delay.commit(&self.watch.engine, "start_delay", Gauges::Keep);
         let probe = Arc::clone(&self.watch.probe.borrow());
@@ -87,19 +127,18 @@ impl<'w> Runner<'w> {
         if run.panicked {
             self.watch.rebuild();
         }
-        let good = verdict::record(self.watch, &run, missed, &self.verdict);
-        let gauges = self.gauges(good);
+        let failed_in_a_row = verdict::record(self.watch, &run, missed, &self.verdict);
+        let gauges = self.gauges(failed_in_a_row);
+        in_flight.due_times = 0;
         self.rec.commit_with(&self.verdict, &self.watch.set, self.cycle.name, gauges);
     }
 
     /// What becomes of the gauges of earlier runs.
-    fn gauges(&mut self, good: bool) -> Gauges {
-        self.failed_in_a_row = if good { 0 } else { self.failed_in_a_row.saturating_add(1) };
+    fn gauges(&self, failed_in_a_row: u32) -> Gauges {
         match self.cycle.on_failure {
-            _ if good => Gauges::Replace,
-            OnFailure::Replace => Gauges::Replace,
-            OnFailure::Keep(runs) if self.failed_in_a_row > runs => Gauges::Replace,
-            OnFailure::Keep(_) | OnFailure::Freeze => Gauges::Keep,
+            OnFailure::Keep(runs) if (1..=runs).contains(&failed_in_a_row) => Gauges::Keep,
+            OnFailure::Freeze if failed_in_a_row > 0 => Gauges::Keep,
+            OnFailure::Replace | OnFailure::Keep(_) | OnFailure::Freeze => Gauges::Replace,
         }
     }
 }
@@ -107,11 +146,12 @@ impl<'w> Runner<'w> {
 /// One run within its deadline, from start to end. What it recorded is in `rec`, but for the trace.
 pub(super) async fn run(probe: &dyn AnyProbe, cycle: Cycle, timeout: Duration, rec: &mut Recorder) -> Run {
     let started = Instant::now();
-    let work = AssertUnwindSafe(probe.run(cycle, rec)).catch_unwind();
-    let (result, panicked) = match tokio::time::timeout_at(started + timeout, work).await {
+    // A probe can panic as its future is made, polled, or dropped.
+    let work = async { tokio::time::timeout_at(started + timeout, async { probe.run(cycle, rec).await }).await };
+    let (result, panicked) = match AssertUnwindSafe(work).catch_unwind().await {
         Ok(Ok(result)) => (result, false),
-        Ok(Err(_panic)) => (Err(Failure::new(Reason::Internal, "the probe panicked")), true),
-        Err(_elapsed) => (Err(Failure::new(Reason::Timeout, format!("not finished within {timeout:?}"))), false),
+        Ok(Err(_elapsed)) => (Err(Failure::new(Reason::Timeout, format!("not finished within {timeout:?}"))), false),
+        Err(_panic) => (Err(Failure::new(Reason::Internal, "the probe panicked")), true),
     };
     Run { cycle, duration: started.elapsed(), result, panicked, trace: rec.trace() }
 }

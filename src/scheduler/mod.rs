@@ -1,10 +1,13 @@
 //! Runs probes when they are due, and replaces them on a reload without disturbing what did not change.
 
 mod cycle;
+#[cfg(test)]
+mod tests;
 pub mod verdict;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -98,6 +101,8 @@ pub(crate) struct Watch {
     engine: Arc<SeriesSet>,
     /// What is known of each target from earlier runs.
     pub(crate) health: Arc<verdict::Health>,
+    /// What passes from task to task as the probe changes.
+    turn: Arc<cycle::Turn>,
 }
 
 impl Scheduler {
@@ -137,7 +142,7 @@ impl Scheduler {
                 None => {
                     changes.added += 1;
                     let set = self.new_set(&spec);
-                    self.start(spec, set, Arc::default())
+                    self.start(spec, set, Arc::default(), Arc::default())
                 }
             };
             self.running.insert(id, entry);
@@ -147,14 +152,22 @@ impl Scheduler {
         changes
     }
 
-    fn replace(&self, old: &Watch, spec: Spec) -> Entry {
+    fn replace(&self, old: &Watch, mut spec: Spec) -> Entry {
+        if old.config.same(&*spec.config) {
+            // A panic may have replaced the probe since the configuration was loaded.
+            spec.probe = Arc::clone(&old.probe.borrow());
+        }
+        let turn = Arc::clone(&old.turn);
         if old.common.labels != spec.common.labels {
             self.store.remove([&old.set]);
             let set = self.new_set(&spec);
-            return self.start(spec, set, Arc::default());
+            return self.start(spec, set, Arc::default(), turn);
         }
         old.set.set_buckets(bucket_rule(&spec.common));
-        self.start(spec, Arc::clone(&old.set), Arc::clone(&old.health))
+        let cycles: Vec<_> = spec.probe.cycles().iter().map(|cycle| cycle.name).collect();
+        old.set.keep_cycles(&cycles);
+        old.health.keep_cycles(&cycles);
+        self.start(spec, Arc::clone(&old.set), Arc::clone(&old.health), turn)
     }
 
     fn new_set(&self, spec: &Spec) -> Arc<SeriesSet> {
@@ -163,7 +176,7 @@ impl Scheduler {
         set
     }
 
-    fn start(&self, spec: Spec, set: Arc<SeriesSet>, health: Arc<verdict::Health>) -> Entry {
+    fn start(&self, spec: Spec, set: Arc<SeriesSet>, health: Arc<verdict::Health>, turn: Arc<cycle::Turn>) -> Entry {
         verdict::describe(&spec, &set);
         let watch = Arc::new(Watch {
             id: spec.id,
@@ -175,6 +188,7 @@ impl Scheduler {
             set,
             engine: Arc::clone(&self.engine),
             health,
+            turn,
         });
         Entry { task: tokio::spawn(keep_watch(Arc::clone(&watch), self.origin)), watch }
     }
@@ -206,17 +220,23 @@ impl Watch {
 
     /// Replaces the probe after a panic. Nothing of the old one is taken over: its state may be what caused the panic.
     fn rebuild(&self) {
-        match self.config.build(&self.shared, None) {
+        let build = AssertUnwindSafe(|| self.config.build(&self.shared, None));
+        match std::panic::catch_unwind(build).unwrap_or_else(|_panic| Err("that panicked too".into())) {
             Ok(probe) => {
                 self.probe.send_replace(probe);
             }
-            Err(problem) => tracing::error!(probe = %self.id, problem, "cannot rebuild the probe after a panic"),
+            Err(problem) => {
+                tracing::error!(probe = %self.id, problem, "cannot rebuild the probe after a panic");
+                // Then the one that there is goes on, and serves again.
+                self.probe.send_modify(|_| ());
+            }
         }
     }
 }
 
 /// The life of a probe: its cycles and what it serves, until the task is aborted.
 async fn keep_watch(watch: Arc<Watch>, origin: Instant) {
+    let _turn = watch.turn.running.lock().await;
     let cycles = watch.probe.borrow().cycles();
     let all = join_all(cycles.into_iter().map(|cycle| cycle::repeat(&watch, cycle, origin)));
     join(all, serve(&watch)).await;
@@ -229,7 +249,7 @@ async fn serve(watch: &Watch) {
         let probe = Arc::clone(&current.borrow_and_update());
         let live = Live::new(Arc::clone(&watch.set));
         let served = async {
-            let ended = std::panic::AssertUnwindSafe(probe.serve(live)).catch_unwind().await;
+            let ended = AssertUnwindSafe(async { probe.serve(live).await }).catch_unwind().await;
             if ended.is_err() {
                 verdict::count_panic(watch);
                 // Not at once: a probe that panics as it starts would keep a core busy.

@@ -1,15 +1,16 @@
 //! What the engine says of every run, whatever its type: success, reason, duration, objective; and the log line when
 //! that changes.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Spec, Watch};
 use crate::failure::{Failure, Reason};
 use crate::metrics::recorder::Trace;
-use crate::metrics::{COARSE, Counter, Desc, Gauge, Gauges, Histogram, Live, Recorder, SeriesSet};
-use crate::probe::{Cycle, Require, Slo};
+use crate::metrics::{COARSE, Counter, Desc, Gauge, Histogram, Live, Recorder, SeriesSet};
+use crate::probe::{Common, Cycle, Kind, Require, Slo};
 
 // `target` is empty, and so absent, for a probe that has a single target.
 static SUCCESS: Gauge<1> =
@@ -41,8 +42,11 @@ static LAST_SUCCESS: Gauge<1> = Gauge::new(
     "Unix time at which the last successful run ended, by target.",
     &["target"],
 );
-static MISSED: Counter<0> =
-    Counter::new("midwatch_probe_missed_total", "Number of runs that were due and could not start.", &[]);
+static MISSED: Counter<0> = Counter::new(
+    "midwatch_probe_missed_total",
+    "Number of runs that were due and could not start, or that a change of the probe's configuration interrupted.",
+    &[],
+);
 static INTERVAL: Gauge<0> = Gauge::new("midwatch_probe_interval_seconds", "How often the probe runs.", &[]);
 static INFO: Gauge<2> = Gauge::new(
     "midwatch_probe_info",
@@ -107,8 +111,18 @@ pub(crate) struct Health(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     targets: HashMap<String, TargetState>,
-    /// The last run of each cycle: what failed in it, and why. Empty when nothing did.
-    cycles: HashMap<&'static str, Vec<(String, Reason)>>,
+    cycles: HashMap<&'static str, CycleState>,
+}
+
+/// What is known of a cycle.
+#[derive(Debug, Default)]
+struct CycleState {
+    /// What failed in the last run, and why. Empty when nothing did.
+    failed: Vec<(String, Reason)>,
+    /// How many runs in a row did not succeed as a whole.
+    failed_in_a_row: u32,
+    /// The targets of the last run that got as far as to open them all.
+    targets: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -116,25 +130,46 @@ struct TargetState {
     last_success: Option<f64>,
 }
 
-/// Records what does not depend on runs.
+impl Health {
+    /// Forgets all cycles but these: the others will not run again, and one that failed would count as failing for ever.
+    pub(super) fn keep_cycles(&self, kept: &[&'static str]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).cycles.retain(|name, _| kept.contains(name));
+    }
+}
+
+/// Records what does not depend on runs, and makes the counters of all targets that the configuration names start at 0:
+/// one that begins with its first failure hides it from `increase()`. A probe with several targets can fail as a whole
+/// too.
 pub(crate) fn describe(spec: &Spec, set: &SeriesSet) {
     let (rec, common) = (Recorder::default(), &spec.common);
     rec.set(&INTERVAL, [], common.interval.as_secs_f64());
     rec.info(&INFO, [&common.owner, &common.runbook], &common.info);
     rec.add(&RUNS, [], 0.0);
     rec.add(&MISSED, [], 0.0);
+    for target in std::iter::once(String::new()).chain(spec.probe.expected("target")) {
+        start_counters(spec.kind, common, &target, &rec);
+    }
     if let Some(slo) = &common.slo {
         rec.set(&SLO_OBJECTIVE, [], slo.objective);
         if let Some(latency) = slo.latency {
             rec.set(&SLO_LATENCY, [], latency.as_secs_f64());
         }
     }
-    rec.commit(set, "description", Gauges::Replace);
+    rec.describe(set);
 }
 
-/// Records the verdicts of a run into `rec` and logs if they differ from those of the run before. Returns whether the
-/// run succeeded as a whole.
-pub(super) fn record(watch: &Watch, run: &Run, missed: u64, rec: &Recorder) -> bool {
+fn start_counters(kind: &Kind, common: &Common, target: &str, rec: &Recorder) {
+    for reason in kind.all_reasons() {
+        rec.add(&FAILURES, [target, reason.label()], 0.0);
+    }
+    if common.slo.is_some() {
+        rec.start(&SLO_EVENTS, &[target]);
+    }
+}
+
+/// Records the verdicts of a run into `rec` and logs if they differ from those of the run before. Returns how many runs
+/// in a row, this one included, did not succeed as a whole.
+pub(super) fn record(watch: &Watch, run: &Run, missed: u64, rec: &Recorder) -> u32 {
     let mut state = watch.health.0.lock().unwrap_or_else(PoisonError::into_inner);
     let verdicts = verdicts(run);
     for verdict in &verdicts {
@@ -142,20 +177,56 @@ pub(super) fn record(watch: &Watch, run: &Run, missed: u64, rec: &Recorder) -> b
     }
     let good = is_good(&verdicts, watch.common.require);
     log_change(watch, run.cycle, &verdicts, &mut state);
-    let cycles_good = good && state.cycles.iter().all(|(cycle, failed)| *cycle == run.cycle.name || failed.is_empty());
+    remember_targets(run, &verdicts, &mut state, rec);
+    let cycle = state.cycles.entry(run.cycle.name).or_default();
+    cycle.failed_in_a_row = if good { 0 } else { cycle.failed_in_a_row.saturating_add(1) };
+    let failed_in_a_row = cycle.failed_in_a_row;
+    let cycles_good = state.cycles.values().all(|cycle| cycle.failed_in_a_row == 0);
     rec.set(&RUN_SUCCESS, [], f64::from(u8::from(cycles_good)));
     rec.set(&LAST_RUN, [], crate::metrics::unix_time());
     rec.add(&RUNS, [], 1.0);
     #[allow(clippy::cast_precision_loss, reason = "a count of missed runs stays far below 2^52")]
     rec.add(&MISSED, [], missed as f64);
-    good
+    failed_in_a_row
+}
+
+/// A run that failed as a whole may have left out targets. When they last succeeded is as true as before, and alerts on
+/// the age of the last success must not fall silent because of the failure.
+fn remember_targets(run: &Run, verdicts: &[Verdict<'_>], state: &mut State, rec: &Recorder) {
+    let State { targets, cycles } = state;
+    let cycle = cycles.entry(run.cycle.name).or_default();
+    let opened = verdicts.iter().map(|verdict| verdict.target);
+    if run.result.is_ok() {
+        if !cycle.targets.iter().map(String::as_str).eq(opened.clone()) {
+            cycle.targets = opened.map(str::to_owned).collect();
+        }
+        return;
+    }
+    for target in &cycle.targets {
+        let last_success = targets.get(target).and_then(|known| known.last_success);
+        if let Some(time) = last_success.filter(|_| !opened.clone().any(|opened| opened == target)) {
+            rec.set(&LAST_SUCCESS, [target], time);
+        }
+    }
+    let new: Vec<_> = opened.filter(|opened| !cycle.targets.iter().any(|target| target == opened)).collect();
+    cycle.targets.extend(new.into_iter().map(str::to_owned));
+}
+
+/// Counts due times that passed without a run that ended.
+pub(super) fn count_missed(watch: &Watch, missed: u64) {
+    #[allow(clippy::cast_precision_loss, reason = "a count of missed runs stays far below 2^52")]
+    Live::new(Arc::clone(&watch.set)).record(|rec| rec.add(&MISSED, [], missed as f64));
 }
 
 /// Counts a panic outside of a run.
 pub(super) fn count_panic(watch: &Watch) {
     tracing::error!(probe = %watch.id, "the probe panicked while serving");
-    Live::new(std::sync::Arc::clone(&watch.set)).record(|rec| rec.add(&FAILURES, ["", Reason::Internal.label()], 1.0));
+    Live::new(Arc::clone(&watch.set)).record(|rec| rec.add(&FAILURES, ["", Reason::Internal.label()], 1.0));
 }
+
+/// The verdict on a target that a run which ended by itself forgot to close.
+static LEFT_OPEN: Failure =
+    Failure { reason: Reason::Internal, detail: Cow::Borrowed("the probe left the target without a verdict") };
 
 /// The verdict on one target of a run, or on the run itself when it has no targets or failed besides them.
 struct Verdict<'r> {
@@ -179,8 +250,13 @@ fn verdicts(run: &Run) -> Vec<Verdict<'_>> {
         .iter()
         .map(|target| Verdict {
             target: &target.name,
-            duration: target.duration,
-            result: target.verdict.as_ref().map_or(Ok(()), |verdict| verdict.as_ref().copied()),
+            duration: if target.verdict.is_some() { target.duration } else { run.duration },
+            result: match (&target.verdict, &run.result) {
+                (Some(verdict), _) => verdict.as_ref().copied(),
+                // Whoever holds the target outlived the run, and what ended the run ended this target's part in it.
+                (None, Err(failure)) => Err(failure),
+                (None, Ok(())) => Err(&LEFT_OPEN),
+            },
         })
         .collect();
     let own = match &run.result {
@@ -205,9 +281,7 @@ impl Verdict<'_> {
         let target = self.target;
         if !state.targets.contains_key(target) {
             state.targets.insert(target.to_owned(), TargetState::default());
-            for reason in watch.kind.all_reasons() {
-                rec.add(&FAILURES, [target, reason.label()], 0.0);
-            }
+            start_counters(watch.kind, &watch.common, target, rec);
         }
         let known = state.targets.entry(target.to_owned()).or_default();
         rec.set(&SUCCESS, [target], f64::from(u8::from(self.result.is_ok())));
@@ -239,7 +313,7 @@ impl Verdict<'_> {
 fn log_change(watch: &Watch, cycle: Cycle, verdicts: &[Verdict<'_>], state: &mut State) {
     let failed: Vec<_> = verdicts.iter().filter_map(|verdict| Some((verdict, verdict.result.err()?))).collect();
     let now: Vec<_> = failed.iter().map(|(verdict, failure)| (verdict.target.to_owned(), failure.reason)).collect();
-    let before = state.cycles.entry(cycle.name).or_default();
+    let before = &mut state.cycles.entry(cycle.name).or_default().failed;
     if *before == now {
         return;
     }

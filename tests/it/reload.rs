@@ -474,7 +474,7 @@ async fn a_reload_while_runs_wait_for_silent_peers_loses_no_run() {
     let metrics = until_runs(&daemon, "kept", 2.0).await;
     assert_eq!(owner(&metrics, "changed").as_deref(), Some("4"));
     // Every connection is a run that was counted, but for the one that may be in flight.
-    for (name, peer) in [("kept", &kept)] {
+    for (name, peer) in [("kept", &kept), ("changed", &changed)] {
         let metrics = until_runs(&daemon, name, 2.0).await;
         let missed = metrics.get("midwatch_probe_missed_total", &[("probe", name)]).unwrap();
         let counted = runs(&metrics, name) + missed;

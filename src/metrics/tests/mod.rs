@@ -1,0 +1,5 @@
+//! Proves the store and the text exposition, by models and oracles.
+
+mod atomic;
+mod model;
+mod text;

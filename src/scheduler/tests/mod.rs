@@ -1,0 +1,9 @@
+//! Proves the engine with probes made up for the purpose, in paused time, by what a scrape shows.
+
+mod bench;
+mod cycles;
+mod panics;
+mod reload;
+mod schedule;
+mod serve;
+mod verdicts;
