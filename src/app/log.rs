@@ -1,11 +1,15 @@
 //! Logging: text or JSON on standard error, with a level that a reload can change.
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::cli::LogFormat;
+
+/// What is logged unless somebody says otherwise.
+const DEFAULT: &str = "info";
 
 /// Changes what is logged.
 #[derive(Clone, Debug)]
@@ -21,7 +25,7 @@ impl Log {
     /// # Errors
     /// The level is no filter, or something logs already.
     pub fn start(format: LogFormat, level: Option<&str>) -> Result<Self, String> {
-        let (filter, handle) = reload::Layer::new(parse(level.unwrap_or("info"))?);
+        let (filter, handle) = reload::Layer::new(parse(level.unwrap_or(DEFAULT))?);
         let lines = fmt::layer().with_writer(std::io::stderr);
         let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let registry = tracing_subscriber::registry().with(filter);
@@ -35,12 +39,13 @@ impl Log {
         Ok(Self { filter: handle, fixed: level.is_some() })
     }
 
-    /// Applies the configuration's level.
-    pub fn set_level(&self, level: &str) {
+    /// Applies the configuration's level; without one, the default.
+    pub fn set_level(&self, level: Option<LevelFilter>) {
         if self.fixed {
             return;
         }
-        let applied = parse(level).and_then(|filter| self.filter.reload(filter).map_err(|error| error.to_string()));
+        let level = level.map_or_else(|| DEFAULT.to_owned(), |level| level.to_string());
+        let applied = parse(&level).and_then(|filter| self.filter.reload(filter).map_err(|error| error.to_string()));
         if let Err(problem) = applied {
             tracing::error!(problem, "cannot change the log level");
         }

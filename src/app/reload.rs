@@ -122,9 +122,7 @@ impl Daemon {
     fn switch(&mut self, config: Config, problems: &Problems, is_reload: bool) -> Reload {
         let good = problems.is_empty();
         let status = &self.status;
-        if let Some(level) = config.server.log_level {
-            self.log.set_level(&level.to_string());
-        }
+        self.log.set_level(config.server.log_level);
         if config.server.listen != self.server.listen || config.server.admin_listen != self.server.admin_listen {
             tracing::warn!("[server] listen and admin_listen take effect at the next start");
         }

@@ -4,4 +4,5 @@
 #![allow(clippy::too_many_lines, reason = "a scenario is read from top to bottom")]
 
 mod mongodb;
+mod reload;
 mod support;

@@ -1,6 +1,6 @@
 //! A running midwatch, its files and its metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -66,6 +66,18 @@ impl Metrics {
         self.0.iter().filter(matches)
     }
 
+    /// What only ever grows, but is less or missing here although it was in `earlier`.
+    pub fn shrunk_since<'e>(&self, earlier: &'e Self) -> Vec<&'e Sample> {
+        let now: HashMap<_, _> =
+            self.0.iter().map(|sample| ((sample.name.as_str(), &sample.labels), sample.value)).collect();
+        let grows = |name: &str| ["_total", "_count", "_bucket", "_sum"].iter().any(|suffix| name.ends_with(suffix));
+        let shrunk = |sample: &&Sample| {
+            grows(&sample.name)
+                && now.get(&(sample.name.as_str(), &sample.labels)).is_none_or(|value| *value < sample.value)
+        };
+        earlier.0.iter().filter(shrunk).collect()
+    }
+
     /// The values of `le` of a histogram.
     pub fn bounds(&self, name: &str, labels: &[(&str, &str)]) -> Vec<String> {
         self.all(&format!("{name}_bucket"), labels).map(|sample| sample.labels["le"].clone()).collect()
@@ -93,11 +105,61 @@ fn parse_line(line: &str) -> Sample {
     Sample { name: name.to_owned(), labels, value }
 }
 
+/// A folder and an address for a midwatch that does not run yet, so that its files can be laid out first.
+pub struct Place {
+    pub folder: TempDir,
+    port: lab::ports::Port,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), port: lab::ports::Port::pick().unwrap() }
+    }
+
+    /// A main file for this place. `rest` may begin with further keys of `[server]`.
+    pub fn text(&self, rest: &str) -> String {
+        let state = self.folder.path().join("state");
+        format!("[server]\nlisten = \"{}\"\nstate_dir = \"{}\"\n{rest}", self.port.address(), state.display())
+    }
+
+    /// A file in the folder. Directories on the way are made.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Starts midwatch with that configuration file. `command` is the program, or a shell that becomes it.
+    pub fn launch(self, config: &str, arguments: &[&str], command: Command) -> Midwatch {
+        let config = self.folder.path().join(config);
+        let log = self.folder.path().join("log");
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let child = spawn(command, &config, &arguments, &log);
+        Midwatch { child, address: self.port.address(), config, arguments, place: self }
+    }
+}
+
+fn spawn(command: Command, config: &Path, arguments: &[String], log: &Path) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+    AsyncCommand::from(command)
+        .args(["run", "--config"])
+        .arg(config)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
 /// A running midwatch with a folder of its own.
 pub struct Midwatch {
     pub child: Child,
     pub address: String,
-    pub folder: TempDir,
+    pub place: Place,
+    config: PathBuf,
+    arguments: Vec<String>,
 }
 
 impl Midwatch {
@@ -110,43 +172,36 @@ impl Midwatch {
 
     /// Starts without waiting. Further arguments follow those of `run`.
     pub fn launch(probes: &str, arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = lab::ports::Port::pick().unwrap();
-        let address = port.address();
-        let config = folder.path().join("midwatch.toml");
-        std::fs::write(&config, Self::text(&address, folder.path(), probes)).unwrap();
-        drop(port);
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let child = AsyncCommand::new(program())
-            .args(["run", "--config"])
-            .arg(&config)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        Self { child, address, folder }
+        let place = Place::new();
+        place.write("midwatch.toml", &place.text(probes));
+        place.launch("midwatch.toml", arguments, Command::new(program()))
     }
 
-    fn text(address: &str, folder: &Path, probes: &str) -> String {
-        let state = folder.join("state");
-        format!("[server]\nlisten = \"{address}\"\nstate_dir = \"{}\"\n\n{probes}", state.display())
+    /// Ends it in the orderly way and starts it again with the same files; the log goes on.
+    pub async fn restart(&mut self) {
+        self.signal("TERM");
+        assert!(self.end().await.success());
+        self.child = spawn(Command::new(program()), &self.config, &self.arguments, &self.log_file());
+        self.wait_ready().await;
     }
 
     /// The configuration file.
-    pub fn config(&self) -> PathBuf {
-        self.folder.path().join("midwatch.toml")
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.place.folder.path().join("log")
     }
 
     /// What it logged so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+        std::fs::read_to_string(self.log_file()).unwrap()
     }
 
     /// Writes another configuration over the file.
     pub fn rewrite(&self, probes: &str) {
-        std::fs::write(self.config(), Self::text(&self.address, self.folder.path(), probes)).unwrap();
+        std::fs::write(self.config(), self.place.text(probes)).unwrap();
     }
 
     /// Writes another configuration and has it loaded now.
@@ -159,7 +214,7 @@ impl Midwatch {
         self.request("POST", "/-/reload").await.unwrap()
     }
 
-    async fn wait_ready(&self) {
+    pub async fn wait_ready(&self) {
         eventually("midwatch to be ready", async || {
             let answer = self.request("GET", "/-/ready").await;
             matches!(answer, Some((200, _))).then_some(())
@@ -187,20 +242,12 @@ impl Midwatch {
         waiting.await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}; the log:\n{}", self.log()))
     }
 
-    /// One request on a connection of its own: status and body, or nothing if nobody answers.
+    /// A request to its address; see [`request`].
     pub async fn request(&self, method: &str, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(&self.address).await.ok()?;
-        let request = format!("{method} {path} HTTP/1.0\r\nHost: midwatch\r\nContent-Length: 0\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.ok()?;
-        let answer = String::from_utf8(answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some((status, body.to_owned()))
+        request(&self.address, method, path).await
     }
 
-    /// Sends a signal by its name.
+    /// Sends a signal by its name, such as `TERM`.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().expect("midwatch runs").to_string();
         let sent = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &pid]).status().unwrap();
@@ -217,6 +264,19 @@ impl Midwatch {
         let pid = self.child.id().expect("midwatch runs");
         std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
     }
+}
+
+/// One request on a connection of its own: status and body, or nothing if nobody answers.
+pub async fn request(address: &str, method: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: midwatch\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.ok()?;
+    let answer = String::from_utf8(answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
 }
 
 /// Runs another of the program's commands to its end.

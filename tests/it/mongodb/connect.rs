@@ -173,7 +173,7 @@ async fn assert_one_connection_each(daemon: &Midwatch, set: &ReplicaSet) {
         (set.connections_of(0, "midwatch").await.ok()? == 0).then_some(())
     })
     .await;
-    let config = daemon.folder.path().join("once.toml");
+    let config = daemon.place.folder.path().join("once.toml");
     let text = probe("once", &set.hosts()[..1], &format!("{}discover = false", tls(set)));
     std::fs::write(&config, text).unwrap();
     // Members open connections to each other at their own pace, so a quiet stretch must be found: one of several

@@ -7,12 +7,12 @@ mod starved;
 
 use crate::support::Metrics;
 
-const CONNECT: &str = "midwatch_mongodb_connect_duration_seconds";
-const FAILURES: &str = "midwatch_mongodb_connect_failures_total";
+pub const CONNECT: &str = "midwatch_mongodb_connect_duration_seconds";
+pub const FAILURES: &str = "midwatch_mongodb_connect_failures_total";
 const STATE: &str = "midwatch_mongodb_member_state";
 
 /// A probe's section: hosts as TOML, then further lines.
-fn probe(name: &str, hosts: &[String], rest: &str) -> String {
+pub fn probe(name: &str, hosts: &[String], rest: &str) -> String {
     let hosts: Vec<_> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
     format!("[probe.mongodb.{name}]\nhosts = [{}]\n{rest}\n\n", hosts.join(", "))
 }
