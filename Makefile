@@ -12,8 +12,8 @@ setup:  ## installs what the demo needs and this machine lacks: Debian packages,
 	@scripts/setup.sh
 
 demo: setup  ## a real replica set, a real Prometheus and midwatch watching; ends with Ctrl-C
-	$(CARGO) build --release --locked --bin midwatch
-	$(CARGO) run --quiet --locked -p lab -- demo --midwatch target/release/midwatch --config config/midwatch.toml
+	$(CARGO) build --release --locked -p midwatch -p lab
+	target/release/lab demo --midwatch target/release/midwatch --config config/midwatch.toml
 
 test:  ## formatting, lints, documentation and all tests
 	@scripts/setup.sh test
@@ -29,8 +29,11 @@ lint:  ## formatting, clippy, rustdoc, licences
 soak: setup  ## an hour of reloads, scrapes and faults; MINUTES=n for another length
 	MIDWATCH_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --locked --release --test it -- soak --nocapture
 
-fuzz:  ## fuzzes the parser of MongoDB's wire protocol for a minute; needs cargo-fuzz and a nightly toolchain
-	cd fuzz && $(CARGO) +nightly fuzz run op_msg -- -max_total_time=60
+fuzz:  ## fuzzes every parser of network bytes, a minute each; needs cargo-fuzz and a nightly toolchain
+	for target in op_msg scram; do \
+		mkdir -p fuzz/corpus/$$target && \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target tests/fixtures/$$target -- -max_total_time=60 || exit 1; \
+	done
 
 docs:  ## writes docs/METRICS.md anew from the catalogue
 	$(CARGO) run --quiet --locked -- metrics > docs/METRICS.md

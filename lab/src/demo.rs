@@ -123,7 +123,7 @@ Try
       {midwatch} probe mongodb {probe} --config {config}
   other buckets: edit `buckets` in {config} and save; no restart
   what a backup does to a member, as at night:
-      cargo run -p lab -- hog --pid {last}
+      target/release/lab hog --pid {last}
   a member that hangs:
       kill -STOP {last}; sleep 20; kill -CONT {last}
 
