@@ -41,6 +41,7 @@ pub(super) struct Script {
     version: u32,
     cycles: Vec<Cycle>,
     targets: Vec<String>,
+    before: fn(&Made),
     run: Arc<RunFn>,
     serve: Arc<ServeFn>,
     /// How many probes were built from this script or a changed version of it.
@@ -55,6 +56,7 @@ impl Script {
             version: 0,
             cycles: vec![Cycle::MAIN],
             targets: Vec::new(),
+            before: |_| {},
             run: Arc::new(run),
             serve: Arc::new(|_, _| Box::pin(std::future::pending())),
             builds: Arc::default(),
@@ -81,6 +83,12 @@ impl Script {
 
     pub(super) fn targets(mut self, targets: &[&str]) -> Self {
         self.targets = targets.iter().map(|&name| name.to_owned()).collect();
+        self
+    }
+
+    /// What happens in a run before it is a future.
+    pub(super) fn before(mut self, before: fn(&Made)) -> Self {
+        self.before = before;
         self
     }
 
@@ -138,12 +146,14 @@ impl Probe for Made {
         self.script.cycles.clone()
     }
 
-    async fn run(&self, cycle: Cycle, rec: &mut Recorder) -> Result<(), Failure> {
-        (self.script.run)(self, cycle, rec).await
+    // Not `async fn`: `before`, and what `serve` does before it returns its future, happen before the probe has one.
+    fn run(&self, cycle: Cycle, rec: &mut Recorder) -> impl Future<Output = Result<(), Failure>> + Send {
+        (self.script.before)(self);
+        async move { (self.script.run)(self, cycle, rec).await }
     }
 
-    async fn serve(&self, live: Live) {
-        (self.script.serve)(self, live).await;
+    fn serve(&self, live: Live) -> impl Future<Output = ()> + Send {
+        (self.script.serve)(self, live)
     }
 
     fn expected(&self, label: &str) -> Vec<String> {
@@ -234,13 +244,13 @@ impl Bench {
 
     /// Waits until a scrape shows what is asked for, and returns that scrape.
     pub(super) async fn until(&self, shows: impl Fn(&Scrape) -> bool) -> Scrape {
-        for _ in 0..60_000 {
+        for _ in 0..6_000 {
             let scrape = self.scrape();
             if shows(&scrape) {
                 return scrape;
             }
             sleep(Duration::from_millis(10)).await;
         }
-        panic!("not within ten minutes; a scrape shows {:#?}", self.scrape().samples);
+        panic!("not within a minute; a scrape shows {:#?}", self.scrape().samples);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::sleep;
 
-use super::bench::{Bench, Boxed, EVENTS, PHASES, SECOND, Script, VALUE, common, failure};
+use super::bench::{Bench, EVENTS, PHASES, SECOND, Script, VALUE, common, failure};
 use crate::metrics::testing::Scrape;
 use crate::probe::Reason;
 
@@ -66,9 +66,8 @@ async fn a_panic_ends_what_was_open_as_internal_and_disturbs_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_before_the_future_exists_is_a_panic_of_the_run() {
-    let bench = Bench::with(Script::new(|made, _, _| -> Boxed<'_, _> {
+    let bench = Bench::with(Script::idle().before(|made| {
         assert!(made.state.fetch_add(1, Ordering::Relaxed) < 1, "on purpose");
-        Box::pin(async { Ok(()) })
     }));
     assert_eq!(internal(&bench.runs(6).await), Some(3.0));
 }

@@ -242,6 +242,8 @@ async fn a_hundred_targets_all_leave_a_verdict_when_half_of_them_are_cut_off() {
             Ok(())
         })
     }));
+    // A scrape of so many series takes a while to read back, so not every moment is looked at.
+    sleep(3 * SECOND).await;
     let scrape = bench.runs(3).await;
     assert_eq!(scrape.values("midwatch_probe_success", "target").len(), 100);
     assert_eq!(scrape.sum("midwatch_probe_success", ""), 50.0);
