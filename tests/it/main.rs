@@ -4,6 +4,7 @@
 #![allow(clippy::too_many_lines, reason = "a scenario is read from top to bottom")]
 
 mod command;
+mod contract;
 mod daemon;
 mod mongodb;
 mod reload;
