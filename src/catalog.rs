@@ -96,7 +96,7 @@ pub fn predict(spec: &Spec) -> Cost {
     let set = spec.series_set();
     verdict::describe(spec, &set);
     let rec = Recorder::default();
-    for desc in verdict::METRICS.iter().chain(spec.kind.metrics) {
+    for desc in verdict::OF_RUNS.iter().chain(spec.kind.metrics) {
         for values in combinations(desc, spec) {
             let values: Vec<_> = values.iter().map(String::as_str).collect();
             rec.touch(desc, &values);
@@ -125,7 +125,19 @@ fn combinations(desc: &Desc, spec: &Spec) -> Vec<Vec<String>> {
     if known == 0 {
         return all;
     }
-    all.iter().flat_map(|head| desc.known.iter().map(|tuple| append(head, tuple.iter().copied()))).collect()
+    let tuples = desc.known.iter().filter(|tuple| occurs(desc, tuple, spec));
+    tuples.flat_map(|tuple| all.iter().map(|head| append(head, tuple.iter().copied()))).collect()
+}
+
+/// Whether series with these values of the last labels are to be expected. Counters start at 0 for all known values,
+/// other metrics begin when something is recorded.
+fn occurs(desc: &Desc, tuple: &[&str], spec: &Spec) -> bool {
+    let labels = &desc.labels[desc.labels.len() - tuple.len()..];
+    desc.kind == Type::Counter
+        || labels.iter().zip(tuple).all(|(label, value)| {
+            let expected = spec.probe.expected(label);
+            expected.is_empty() || expected.iter().any(|expected| expected == value)
+        })
 }
 
 fn reasons(kind: &Kind) -> Vec<String> {

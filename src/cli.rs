@@ -45,12 +45,22 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watches until it is told to stop (SIGTERM, SIGINT); SIGHUP reads the configuration anew.
+    #[command(after_help = "\
+Examples:
+  midwatch run --config midwatch.toml
+  MIDWATCH_CONFIG=midwatch.toml midwatch run --log-format json")]
     Run {
         /// The configuration.
         #[arg(short, long, value_name = "FILE", env = "MIDWATCH_CONFIG")]
         config: PathBuf,
     },
     /// Finds every problem of one or more configurations, without any I/O to targets.
+    #[command(after_help = "\
+Examples:
+  midwatch check midwatch.toml
+  midwatch check --without-secrets deploy/*.toml   in a pipeline
+
+Exit codes: 0 no problems, 64 problems, one a line: file:line:column: what is wrong.")]
     Check {
         /// The configurations.
         #[arg(required = true, value_name = "FILE")]
@@ -60,6 +70,9 @@ pub enum Command {
         without_secrets: bool,
     },
     /// Runs one probe once, now, and prints what happened phase by phase. Exits with 1 if the run failed.
+    #[command(after_help = "\
+Examples:
+  midwatch probe mongodb orders --config midwatch.toml")]
     Probe {
         /// The probe's type.
         #[arg(value_name = "TYPE")]
@@ -71,6 +84,10 @@ pub enum Command {
         config: PathBuf,
     },
     /// Lists every metric; with --config, predicts the series and bytes of each probe.
+    #[command(after_help = "\
+Examples:
+  midwatch metrics                          every metric, as in docs/METRICS.md
+  midwatch metrics --config midwatch.toml   series, and bytes of a scrape, for each probe")]
     Metrics {
         /// The configuration to predict for.
         #[arg(short, long, value_name = "FILE")]

@@ -74,7 +74,8 @@ pub trait Probe: Send + Sync + Sized + 'static {
     }
 
     /// The values that the label is expected to take, as far as the configuration tells: for predictions of series and
-    /// bytes before the first run. `target` is asked for too; an answer of none means the probe has a single target.
+    /// bytes before the first run. `target` is asked for too; an answer of none means the probe has a single target. Of a label with [known](Desc::known)
+    /// values, those that this configuration leads to; none means all of them.
     fn expected(&self, label: &str) -> Vec<String> {
         let _ = label;
         Vec::new()

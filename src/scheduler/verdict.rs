@@ -85,6 +85,10 @@ pub const METRICS: &[&Desc] = &[
     SLO_EVENTS.desc(),
 ];
 
+/// Those that begin with a run; the others are [described](describe) before the first one.
+pub(crate) const OF_RUNS: &[&Desc] =
+    &[SUCCESS.desc(), RUN_SUCCESS.desc(), DURATION.desc(), LAST_DURATION.desc(), LAST_RUN.desc(), LAST_SUCCESS.desc()];
+
 /// A run that ended.
 pub struct Run {
     pub(super) cycle: Cycle,

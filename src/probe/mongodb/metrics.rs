@@ -9,6 +9,8 @@ pub(super) const TLS: &str = "tls";
 pub(super) const HELLO: &str = "hello";
 pub(super) const AUTH: &str = "auth";
 pub(super) const COMMAND: &str = "command";
+/// All phases together, which the recorder observes.
+pub(super) const TOTAL: &str = "total";
 
 static CONNECT_DURATION: Histogram<2> = Histogram::new(
     "midwatch_mongodb_connect_duration_seconds",
@@ -16,7 +18,7 @@ static CONNECT_DURATION: Histogram<2> = Histogram::new(
     &["member", "phase"],
     LAN,
 )
-.known(&[&[RESOLVE], &[TCP], &[TLS], &[HELLO], &[AUTH], &[COMMAND], &["total"]]);
+.known(&[&[RESOLVE], &[TCP], &[TLS], &[HELLO], &[AUTH], &[COMMAND], &[TOTAL]]);
 
 static CONNECT_FAILURES: Counter<3> = Counter::new(
     "midwatch_mongodb_connect_failures_total",

@@ -86,12 +86,21 @@ impl Probe for Mongodb {
             ("member" | "target", Seeds::Hosts(hosts)) => hosts.iter().map(ToString::to_string).collect(),
             // A replica set behind SRV records has three members as a rule.
             ("member" | "target", Seeds::Srv(name)) => (0..3).map(|n| format!("member-{n}.{name}:27017")).collect(),
+            ("phase", _) => self.phases().map(str::to_owned).collect(),
             _ => Vec::new(),
         }
     }
 }
 
 impl Mongodb {
+    /// The phases that a new connection goes through.
+    fn phases(&self) -> impl Iterator<Item = &'static str> {
+        let tls = self.config.tls.as_ref().map(|_| metrics::TLS);
+        let auth = (self.config.login != config::Login::None).then_some(metrics::AUTH);
+        let always = [metrics::RESOLVE, metrics::TCP, metrics::HELLO, metrics::COMMAND, metrics::TOTAL];
+        always.into_iter().chain(tls).chain(auth)
+    }
+
     /// The members that the operator named, or that the SRV records list now. When the lookup fails, those that it
     /// listed last, with the failure.
     async fn configured(&self) -> (Vec<String>, Result<(), Failure>) {
