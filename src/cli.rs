@@ -24,7 +24,7 @@ pub struct Cli {
     /// How log lines are written.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or a filter such as midwatch=debug. Overrides [server] log_level.
+    /// What is logged: error, warn, info, debug, trace, or a filter such as midwatch=debug. Overrides the configuration's log_level.
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<String>,
     /// What to do.
