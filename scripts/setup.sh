@@ -32,13 +32,13 @@ fail() {
     say "$*" >&2
     exit 1
 }
-have() { command -v "$1" >/dev/null 2>&1; }
+have() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # Prints the packages that this machine lacks.
 missing_packages() {
     if [ -z "${MIDWATCH_PROMETHEUS:-}" ] && ! have prometheus || ! have promtool; then echo prometheus; fi
-    for pair in cc:gcc make:make pkg-config:pkg-config curl:curl gzip:gzip taskset:util-linux; do
+    for pair in dnsmasq:dnsmasq-base cc:gcc make:make pkg-config:pkg-config curl:curl gzip:gzip taskset:util-linux; do
         have "${pair%%:*}" || echo "${pair#*:}"
     done
     [ -e /usr/include/stdio.h ] || echo libc6-dev

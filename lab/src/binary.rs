@@ -14,6 +14,8 @@ pub struct Program {
 
 /// MongoDB's server.
 pub const MONGOD: Program = Program { name: "mongod", variable: "MIDWATCH_MONGOD" };
+/// A name server.
+pub const DNSMASQ: Program = Program { name: "dnsmasq", variable: "MIDWATCH_DNSMASQ" };
 /// Prometheus' server.
 pub const PROMETHEUS: Program = Program { name: "prometheus", variable: "MIDWATCH_PROMETHEUS" };
 

@@ -12,6 +12,7 @@
 
 pub mod binary;
 pub mod certificates;
+pub mod dns;
 mod error;
 pub mod http;
 pub mod load;

@@ -115,7 +115,16 @@ impl<'r> Census<'r> {
         if !named.is_empty() {
             known.discovered = named.into_iter().filter(|name| !known.covers(configured, name)).collect();
         }
-        known.discovered.iter().filter(|name| !answers.iter().any(|(known, _)| known == *name)).cloned().collect()
+        let discovered = known.discovered.iter().cloned().collect();
+        drop((answers, known));
+        self.unexpected(discovered)
+    }
+
+    /// Those of the members of which no answer is expected yet.
+    pub(super) fn unexpected(&self, mut members: Vec<String>) -> Vec<String> {
+        let answers = self.answers();
+        members.retain(|name| !answers.iter().any(|(known, _)| known == name));
+        members
     }
 
     fn answers(&self) -> MutexGuard<'_, Vec<(String, Option<Hello>)>> {

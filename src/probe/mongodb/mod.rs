@@ -18,7 +18,7 @@ mod wire;
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use self::census::{Census, SharedMemory};
 use self::config::{Config, Seeds};
@@ -64,15 +64,17 @@ impl Probe for Mongodb {
     }
 
     async fn run(&self, _cycle: Cycle, rec: &mut Recorder) -> Result<(), Failure> {
-        let (configured, lookup) = self.configured().await;
-        let mut members = configured.clone();
-        if self.config.discover {
-            members.extend(self.memory.discovered(&configured));
-        }
         let census = Census::new(rec, &self.memory);
+        let mut members = self.known();
+        // A name server that does not answer must not keep the members that are known from having a verdict.
+        let (listed, ()) = join(self.look_up(), self.visit(&members, rec, &census)).await;
+        let (configured, lookup) = match listed {
+            Ok(listed) => (listed, Ok(())),
+            Err(failure) => (self.memory.listed(), Err(failure)),
+        };
+        members = census.unexpected(configured.clone());
         for _ in 0..ROUNDS {
-            members.iter().for_each(|member| census.expect(member));
-            join_all(members.iter().map(|member| self.connector.probe(member, rec, &census))).await;
+            self.visit(&members, rec, &census).await;
             if !self.config.discover {
                 break;
             }
@@ -84,8 +86,8 @@ impl Probe for Mongodb {
     fn expected(&self, label: &str) -> Vec<String> {
         match (label, &self.config.seeds) {
             ("member" | "target", Seeds::Hosts(hosts)) => hosts.iter().map(ToString::to_string).collect(),
-            // A replica set behind SRV records has three members as a rule.
-            ("member" | "target", Seeds::Srv(name)) => (0..3).map(|n| format!("member-{n}.{name}:27017")).collect(),
+            // Only the name server knows those that SRV records list.
+            ("member" | "target", Seeds::Srv(_)) => self.memory.listed(),
             ("phase", _) => self.phases().map(str::to_owned).collect(),
             _ => Vec::new(),
         }
@@ -101,19 +103,36 @@ impl Mongodb {
         always.into_iter().chain(tls).chain(auth)
     }
 
-    /// The members that the operator named, or that the SRV records list now. When the lookup fails, those that it
-    /// listed last, with the failure.
-    async fn configured(&self) -> (Vec<String>, Result<(), Failure>) {
-        match &self.config.seeds {
-            Seeds::Hosts(hosts) => (hosts.iter().map(ToString::to_string).collect(), Ok(())),
-            Seeds::Srv(name) => match self.net.resolve_srv(name).await {
-                Ok(hosts) => {
-                    let hosts: Vec<_> = hosts.into_iter().map(|(host, port)| format!("{host}:{port}")).collect();
-                    self.memory.set_listed(&hosts);
-                    (hosts, Ok(()))
-                }
-                Err(failure) => (self.memory.listed(), Err(failure)),
-            },
+    /// The members that need no look-up: those that the operator named, or that the SRV records listed last, and those that
+    /// earlier runs discovered.
+    fn known(&self) -> Vec<String> {
+        let mut members = match &self.config.seeds {
+            Seeds::Hosts(hosts) => hosts.iter().map(ToString::to_string).collect(),
+            Seeds::Srv(_) => self.memory.listed(),
+        };
+        if self.config.discover {
+            let discovered = self.memory.discovered(&members);
+            members.extend(discovered);
         }
+        members
+    }
+
+    /// The members that the operator named, or that the SRV records list now.
+    async fn look_up(&self) -> Result<Vec<String>, Failure> {
+        match &self.config.seeds {
+            Seeds::Hosts(hosts) => Ok(hosts.iter().map(ToString::to_string).collect()),
+            Seeds::Srv(name) => {
+                let hosts = self.net.resolve_srv(name).await?;
+                let hosts: Vec<_> = hosts.into_iter().map(|(host, port)| format!("{host}:{port}")).collect();
+                self.memory.set_listed(&hosts);
+                Ok(hosts)
+            }
+        }
+    }
+
+    /// Connects to all of these members at once.
+    async fn visit(&self, members: &[String], rec: &Recorder, census: &Census<'_>) {
+        members.iter().for_each(|member| census.expect(member));
+        join_all(members.iter().map(|member| self.connector.probe(member, rec, census))).await;
     }
 }

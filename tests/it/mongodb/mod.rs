@@ -3,6 +3,7 @@
 mod connect;
 mod faults;
 mod peers;
+mod srv;
 mod starved;
 
 use crate::support::Metrics;
