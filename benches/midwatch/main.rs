@@ -1,0 +1,100 @@
+//! What `make bench` measures; docs/PERFORMANCE.md records what it printed.
+//!
+//! Sections run one after the other: first those that need no server, then those against real replica sets. Arguments
+//! choose sections by name: `cargo bench --bench midwatch -- start reload`.
+//!
+//! Machines that run this are seldom quiet. So what can be is measured in CPU time and allocations rather than on a clock,
+//! things that are compared take turns within one section, and a figure that is read from a histogram says so.
+
+mod cost;
+mod counted;
+mod daemon;
+mod delay;
+mod driver;
+mod memory;
+mod peers;
+mod reload;
+mod report;
+mod scrape;
+mod scrapes;
+mod sets;
+mod start;
+mod story;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use self::sets::Set;
+
+/// What a section comes to. Nothing here recovers from a failure: it is shown and ends the benchmark.
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Without servers, then with them. The story is last because it pins the members of the set to cores.
+const SECTIONS: [&str; 9] = ["start", "load", "delay", "scrape", "stop", "memory", "cost", "driver", "story"];
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let outcome = match arguments.split_first() {
+        Some((child, arguments)) if child == counted::CHILD => counted::child(arguments),
+        _ => chosen(&arguments).and_then(|sections| runtime()?.block_on(all(&sections))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[allow(clippy::print_stderr, reason = "there is nobody else to tell")]
+            {
+                eprintln!("bench: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn chosen(arguments: &[String]) -> Outcome<Vec<&str>> {
+    if let Some(unknown) = arguments.iter().find(|argument| !SECTIONS.contains(&argument.as_str())) {
+        return Err(format!("there is no section {unknown}; sections are {}", SECTIONS.join(", ")).into());
+    }
+    let all = arguments.is_empty();
+    Ok(SECTIONS.into_iter().filter(|section| all || arguments.iter().any(|argument| argument == section)).collect())
+}
+
+async fn all(sections: &[&str]) -> Outcome<()> {
+    let wanted = |section| sections.contains(&section);
+    report::machine();
+    if wanted("start") {
+        start::measure().await?;
+    }
+    if wanted("load") {
+        reload::measure().await?;
+    }
+    if wanted("delay") {
+        delay::measure().await?;
+    }
+    if wanted("scrape") {
+        scrapes::measure().await?;
+    }
+    if wanted("stop") {
+        start::measure_stop().await?;
+    }
+    if !["memory", "cost", "driver", "story"].into_iter().any(wanted) {
+        return Ok(());
+    }
+    let secure = Set::secure().await?;
+    if wanted("memory") {
+        memory::measure(&secure).await?;
+    }
+    if wanted("cost") {
+        cost::measure(&secure, &Set::plain().await?).await?;
+    }
+    if wanted("driver") {
+        driver::measure(&secure).await?;
+    }
+    if wanted("story") {
+        story::measure(&secure).await?;
+    }
+    Ok(())
+}
