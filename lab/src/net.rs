@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -131,7 +132,11 @@ async fn serve(listener: TcpListener, bytes: Vec<u8>, then: Then, accepted: Arc<
         // The other side may be gone already: its business.
         let _ = stream.write_all(&bytes).await;
         match then {
-            Then::Hold => held.push(stream),
+            Then::Hold => {
+                // Without this a peer of a long test runs out of descriptors.
+                held.retain(|stream| !has_gone(stream));
+                held.push(stream);
+            }
             Then::Close => {
                 let _ = stream.shutdown().await;
             }
@@ -140,6 +145,12 @@ async fn serve(listener: TcpListener, bytes: Vec<u8>, then: Then, accepted: Arc<
             }
         }
     }
+}
+
+/// Whether the other side has closed the connection. What it said before stays unread.
+fn has_gone(stream: &TcpStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::RDHUP)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]

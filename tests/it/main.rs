@@ -8,4 +8,5 @@ mod contract;
 mod daemon;
 mod mongodb;
 mod reload;
+mod soak;
 mod support;

@@ -8,7 +8,7 @@ use std::process::Command;
 use lab::net::{Peer, Refused};
 
 use crate::mongodb::{CONNECT, probe};
-use crate::support::{Metrics, Midwatch, Place, eventually, program};
+use crate::support::{Metrics, Midwatch, Place, eventually, program, write_and_rename};
 
 const RUNS: &str = "midwatch_probe_runs_total";
 const INFO: &str = "midwatch_probe_info";
@@ -49,13 +49,6 @@ async fn until_owned(daemon: &Midwatch, name: &str, by: &str) -> Metrics {
 
 async fn until_runs(daemon: &Midwatch, name: &str, least: f64) -> Metrics {
     daemon.until(&format!("{least} runs of {name}"), |m| (runs(m, name) >= least).then(|| m.clone())).await
-}
-
-/// As most editors and all configuration management do it.
-fn write_and_rename(path: &Path, text: &str) {
-    let temporary = path.with_extension("swp");
-    fs::write(&temporary, text).unwrap();
-    fs::rename(&temporary, path).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

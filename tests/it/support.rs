@@ -266,6 +266,13 @@ impl Midwatch {
     }
 }
 
+/// As most editors and all configuration management do it.
+pub fn write_and_rename(path: &Path, text: &str) {
+    let temporary = path.with_extension("swp");
+    std::fs::write(&temporary, text).unwrap();
+    std::fs::rename(&temporary, path).unwrap();
+}
+
 /// One request on a connection of its own: status and body, or nothing if nobody answers.
 pub async fn request(address: &str, method: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
