@@ -27,7 +27,7 @@ fn check_finds_every_problem_of_every_file() {
     let path = |file: &std::path::Path| file.to_str().unwrap().to_owned();
 
     let output = midwatch(&["check", &path(&good)]);
-    assert_eq!((output.status.code(), out(&output)), (Some(0), &*format!("{}: 1 probes, no problems\n", path(&good))));
+    assert_eq!((output.status.code(), out(&output)), (Some(0), &*format!("{}: no problems, probes: 1\n", path(&good))));
     assert_eq!(err(&output), "");
 
     let output = midwatch(&["check", &path(&bad), &path(&good), &path(&worse), "/no/such/file.toml"]);
