@@ -103,9 +103,9 @@ async fn reloads(daemon: &Daemon, probes: &str) -> Outcome<(Vec<Duration>, Vec<D
             return Err(format!("expected \"{expected}\", the reload says \"{answer}\"").into());
         }
         if turn % 2 == 0 {
-            unchanged.push(took)
+            unchanged.push(took);
         } else {
-            compared.push(took)
+            compared.push(took);
         }
         next += pause;
         tokio::time::sleep_until(next).await;
