@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Outcome;
 use super::daemon::Daemon;
-use super::peers::{Manner, Peer, lateness};
+use super::peers::{Arrival, Grid, Manner, Peer};
 use super::report::{Table, ms, quantile};
-use super::scrape::Buckets;
+use super::scrape::{Buckets, Scrape};
 use super::sets::probe_each;
 
 /// The daemon's own measurement, for each probe type.
@@ -14,7 +16,7 @@ pub const START_DELAY: &str = "midwatch_probe_start_delay_seconds";
 
 const PROBES: usize = 1_000;
 const INTERVAL: Duration = Duration::from_secs(1);
-const TIME: Duration = Duration::from_secs(20);
+const TIME: Duration = Duration::from_secs(15);
 
 /// A thousand probes at one second, against a peer that closes every connection: all that happens happens in midwatch.
 pub async fn measure() -> Outcome<()> {
@@ -22,34 +24,62 @@ pub async fn measure() -> Outcome<()> {
     let daemon = Daemon::start(&probe_each(&peer.aliases(PROBES), "interval = \"1s\"")).await?;
     // The first second is not typical: every probe allocates its series and logs that it fails.
     tokio::time::sleep(3 * INTERVAL).await;
-    let (before, _) = daemon.scrape().await?;
-    tokio::time::sleep(INTERVAL).await;
-    peer.take();
-    let cpu = daemon.cpu()?;
-    tokio::time::sleep(TIME).await;
-    let (cpu_after, arrivals) = (daemon.cpu()?, peer.take());
-    let (after, _) = daemon.scrape().await?;
-
-    let delays = after.histogram(START_DELAY, &[])?.since(&before.histogram(START_DELAY, &[])?);
-    let missed = |scrape: &super::scrape::Scrape| scrape.sum("midwatch_probe_missed_total", &[]);
-    let mut late = lateness(&arrivals, INTERVAL);
-    let mut table = Table::new("Start delay, 1 000 runs a second");
-    own_rows(&mut table, &delays);
-    table.figure("runs missed", format!("{} of {}", missed(&after) - missed(&before), delays.count()));
-    let outside = [0.5, 0.99, 0.999].map(|share| ms(quantile(&mut late, share))).join(" / ");
-    table.figure("seen from the peer, against the probe's own grid: p50 / p99 / p99.9", outside);
-    let share = (cpu_after.user + cpu_after.system - cpu.user - cpu.system) / TIME.as_secs_f64();
-    table.figure("CPU that midwatch uses meanwhile", format!("{:.0} % of one core", share * 100.0));
+    let calm = Window::of(&daemon, &peer, None).await?;
+    let scraped = Window::of(&daemon, &peer, Some(INTERVAL)).await?;
+    let grid = Grid::new(calm.arrivals.iter().chain(&scraped.arrivals), INTERVAL);
+    let columns = ["1 000 runs a second", "", "and a scrape of everything each second", "target"];
+    let mut table = Table::with_columns("Start delay", &columns);
+    let mut row = |what: &str, of: &dyn Fn(&Window) -> String, target: &str| {
+        table.cells(&[what.to_owned(), of(&calm), of(&scraped), target.to_owned()]);
+    };
+    let missed = if calm.delays.quantile(0.99) < 0.005 { "< 5 ms" } else { "< 5 ms **missed**" };
+    row("p50, interpolated in its histogram", &|window| shown(&window.delays, 0.5), "");
+    row("p99, interpolated in its histogram", &|window| shown(&window.delays, 0.99), missed);
+    row("share that starts within 5 ms", &|window| format!("{:.3} %", window.delays.share_within(0.005) * 100.0), "");
+    row("runs missed", &|window| format!("{} of {}", window.missed, window.delays.count()), "");
+    row("seen from the peer: p50 / p99 / p99.9", &|window| window.seen(&grid), "");
+    row("CPU, of one core", &|window| format!("{:.0} %", window.cpu * 100.0), "");
     table.print();
     Ok(())
 }
 
-fn own_rows(table: &mut Table, delays: &Buckets) {
-    let p99 = delays.quantile(0.99);
-    table.figure("p50, interpolated in its histogram", shown(delays, 0.5));
-    table.target("p99, interpolated in its histogram", shown(delays, 0.99), "< 5 ms", p99 < 0.005);
-    let share = delays.share_within(0.005) * 100.0;
-    table.figure("share of the runs that start within 5 ms, exactly", format!("{share:.3} %"));
+/// What happened in a while.
+struct Window {
+    delays: Buckets,
+    missed: f64,
+    arrivals: Vec<Arrival>,
+    /// CPU seconds a second.
+    cpu: f64,
+}
+
+impl Window {
+    /// Lets some time pass, with scrapes or without.
+    async fn of(daemon: &Daemon, peer: &Peer, scrapes: Option<Duration>) -> Outcome<Self> {
+        let before = daemon.scrape().await?.0;
+        peer.take();
+        let (cpu, end) = (daemon.cpu()?, Instant::now() + TIME);
+        let mut pause = tokio::time::interval(scrapes.unwrap_or(TIME));
+        while let Ok(_tick) = tokio::time::timeout_at(end, pause.tick()).await {
+            if scrapes.is_some() {
+                daemon.scrape().await?;
+            }
+        }
+        tokio::time::sleep_until(end).await;
+        let (cpu_after, arrivals) = (daemon.cpu()?, peer.take());
+        let after = daemon.scrape().await?.0;
+        let missed = |scrape: &Scrape| scrape.sum("midwatch_probe_missed_total", &[]);
+        Ok(Self {
+            delays: after.histogram(START_DELAY, &[])?.since(&before.histogram(START_DELAY, &[])?),
+            missed: missed(&after) - missed(&before),
+            arrivals,
+            cpu: (cpu_after.user + cpu_after.system - cpu.user - cpu.system) / TIME.as_secs_f64(),
+        })
+    }
+
+    fn seen(&self, grid: &Grid) -> String {
+        let mut late = grid.lateness(&self.arrivals);
+        [0.5, 0.99, 0.999].map(|share| ms(quantile(&mut late, share))).join(" / ")
+    }
 }
 
 /// A quantile, or only that it lies in the first bucket, within which nothing is known.

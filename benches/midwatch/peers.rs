@@ -24,7 +24,7 @@ pub enum Manner {
 #[derive(Debug)]
 pub struct Peer {
     port: u16,
-    arrivals: Arc<Mutex<Vec<(IpAddr, Instant)>>>,
+    arrivals: Arc<Mutex<Vec<Arrival>>>,
     task: JoinHandle<()>,
 }
 
@@ -44,7 +44,7 @@ impl Peer {
     }
 
     /// Forgets all arrivals so far and returns them.
-    pub fn take(&self) -> Vec<(IpAddr, Instant)> {
+    pub fn take(&self) -> Vec<Arrival> {
         std::mem::take(&mut self.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -55,7 +55,7 @@ impl Drop for Peer {
     }
 }
 
-async fn accept(listener: TcpListener, manner: Manner, arrivals: Arc<Mutex<Vec<(IpAddr, Instant)>>>) {
+async fn accept(listener: TcpListener, manner: Manner, arrivals: Arc<Mutex<Vec<Arrival>>>) {
     let mut held: Vec<TcpStream> = Vec::new();
     while let Ok((stream, _)) = listener.accept().await {
         let now = Instant::now();
@@ -78,25 +78,41 @@ pub fn aliases(ports: &[u16], count: usize) -> Vec<String> {
     (1..=count).map(alias).collect()
 }
 
-/// How late each arrival was, seen from outside: against the grid of its alias, whose origin is the alias's earliest
-/// arrival. So the smallest delay of each alias counts as none, and the way to this peer is part of all others.
-pub fn lateness(arrivals: &[(IpAddr, Instant)], interval: Duration) -> Vec<Duration> {
-    let mut by_alias: HashMap<IpAddr, Vec<Instant>> = HashMap::new();
-    for (alias, at) in arrivals {
-        by_alias.entry(*alias).or_default().push(*at);
+/// When somebody connected, and to which alias.
+pub type Arrival = (IpAddr, Instant);
+
+/// How late arrivals are, seen from outside: against a grid for each alias whose origin is its earliest arrival. So the
+/// smallest delay of each alias counts as none, and the way to the peer is part of all others.
+#[derive(Debug)]
+pub struct Grid {
+    interval: Duration,
+    origins: HashMap<IpAddr, Instant>,
+}
+
+impl Grid {
+    /// The grid of all arrivals that there are: the more, the better.
+    pub fn new<'a>(arrivals: impl IntoIterator<Item = &'a Arrival>, interval: Duration) -> Self {
+        let mut grid = Self { interval, origins: HashMap::new() };
+        for (alias, at) in arrivals {
+            let early = grid.offset(*alias, *at).is_none_or(|offset| offset < 0.0);
+            if early {
+                grid.origins.insert(*alias, *at);
+            }
+        }
+        grid
     }
-    let interval = interval.as_secs_f64();
-    let mut late = Vec::new();
-    for times in by_alias.values().filter(|times| times.len() > 1) {
-        let offsets: Vec<f64> = times
-            .iter()
-            .map(|at| {
-                let since = at.duration_since(times[0]).as_secs_f64();
-                since - (since / interval).round() * interval
-            })
-            .collect();
-        let earliest = offsets.iter().copied().fold(f64::INFINITY, f64::min);
-        late.extend(offsets.iter().map(|offset| Duration::from_secs_f64((offset - earliest).max(0.0))));
+
+    /// How late each arrival was.
+    pub fn lateness(&self, arrivals: &[Arrival]) -> Vec<Duration> {
+        let offsets = arrivals.iter().filter_map(|(alias, at)| self.offset(*alias, *at));
+        offsets.map(|offset| Duration::from_secs_f64(offset.max(0.0))).collect()
     }
-    late
+
+    /// Seconds from the nearest line of the alias's grid: negative if before it.
+    fn offset(&self, alias: IpAddr, at: Instant) -> Option<f64> {
+        let (origin, interval) = (*self.origins.get(&alias)?, self.interval.as_secs_f64());
+        let since =
+            at.saturating_duration_since(origin).as_secs_f64() - origin.saturating_duration_since(at).as_secs_f64();
+        Some(since - (since / interval).round() * interval)
+    }
 }

@@ -1,6 +1,5 @@
 //! A file of 5 000 probes: loading it, and reloading it without disturbing anybody.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,7 +7,7 @@ use tokio::time::Instant;
 use super::Outcome;
 use super::daemon::Daemon;
 use super::delay::{START_DELAY, shown};
-use super::peers::{Manner, Peer, lateness};
+use super::peers::{Arrival, Grid, Manner, Peer};
 use super::report::{Table, median, ms, quantile};
 use super::sets::probe_each;
 
@@ -18,8 +17,6 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const KEYS: &str = "interval = \"5s\"\nbuckets = [0.001, 0.01, 0.1]\nowner = \"fleet\"";
 const STARTS: usize = 5;
 const RELOADS: usize = 10;
-
-type Arrivals = Vec<(IpAddr, Instant)>;
 
 /// Load, no-op reloads, and the start delay with and without them.
 pub async fn measure() -> Outcome<()> {
@@ -73,16 +70,18 @@ async fn disturb(daemon: &Daemon, peer: &Peer, probes: &str, table: &mut Table) 
         let figure = format!("{}; {:.3} %", shown(delays, 0.99), delays.share_within(0.005) * 100.0);
         table.figure(&format!("start delay {window}: p99 (interpolated); share within 5 ms"), figure);
     }
+    let grid = Grid::new(quiet.iter().chain(&busy), INTERVAL);
     for (window, arrivals) in [("without reloads", quiet), ("with them", busy)] {
-        table.figure(&format!("seen from the peer {window}: p50 / p99 / slowest"), lateness_of(&arrivals));
+        let figure = lateness_of(&grid, &arrivals);
+        table.figure(&format!("start delay {window}, seen from the peer: p50 / p99 / slowest"), figure);
     }
     let missed = third.sum("midwatch_probe_missed_total", &[]) - second.sum("midwatch_probe_missed_total", &[]);
     table.target("runs missed during the reloads", missed.to_string(), "none", missed == 0.0);
     Ok(())
 }
 
-fn lateness_of(arrivals: &Arrivals) -> String {
-    let mut late = lateness(arrivals, INTERVAL);
+fn lateness_of(grid: &Grid, arrivals: &[Arrival]) -> String {
+    let mut late = grid.lateness(arrivals);
     [0.5, 0.99, 1.0].map(|share| ms(quantile(&mut late, share))).join(" / ")
 }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
@@ -32,9 +32,34 @@ pub(super) enum Content {
     Text(Bytes),
     /// Pieces that are made when the socket has room for them: the client's pace decides, and the memory used is that
     /// of one piece and of the one being sent.
-    Pieces { pieces: Box<dyn Iterator<Item = Vec<u8>> + Send>, _over: Finally },
+    Pieces(Pieces),
     /// The same for `HEAD`: of unknown length, and never written.
     Unwritten,
+}
+
+/// A text in pieces, and what happens when it is over.
+pub(super) struct Pieces {
+    pieces: Box<dyn Iterator<Item = Vec<u8>> + Send>,
+    /// What comes between two pieces.
+    pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    _over: Finally,
+}
+
+impl Pieces {
+    pub(super) fn new(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static, over: Finally) -> Self {
+        Self { pieces: Box::new(pieces), pause: None, _over: over }
+    }
+
+    /// The next piece. Lets the runtime do something else first: hyper goes on for as long as the socket takes what it
+    /// gets, and the runtime's timers, by which runs start, would wait for the end of a large scrape.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+        }
+        // Not a wake-up of our own: only after this one does a worker look at timers and sockets before it goes on.
+        self.pause = Some(Box::pin(tokio::task::yield_now()));
+        Poll::Ready(self.pieces.next())
+    }
 }
 
 /// The body that hyper writes. While it lives, its connection counts as busy.
@@ -53,10 +78,10 @@ impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match &mut self.content {
             Content::Text(text) => Some(std::mem::take(text)).filter(|text| !text.is_empty()),
-            Content::Pieces { pieces, .. } => pieces.next().map(Bytes::from),
+            Content::Pieces(pieces) => ready!(pieces.poll_next(cx)).map(Bytes::from),
             Content::Unwritten => None,
         };
         Poll::Ready(next.map(|piece| Ok(Frame::data(piece))))
@@ -69,7 +94,35 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Text(text) => SizeHint::with_exact(text.len() as u64),
-            Content::Pieces { .. } | Content::Unwritten => SizeHint::default(),
+            Content::Pieces(_) | Content::Unwritten => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::http::socket::Gate;
+
+    #[tokio::test]
+    async fn others_run_between_the_pieces() {
+        let turns = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&turns);
+        let pieces = (0..3).map(move |_| seen.load(Ordering::Relaxed).to_string().into_bytes());
+        let content = Content::Pieces(Pieces::new(pieces, Finally::new(|| {})));
+        let other = tokio::spawn(async move {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let body = Body::new(content, Gate::new().busy()).collect().await.unwrap().to_bytes();
+        other.abort();
+        assert_eq!(body, "012");
     }
 }

@@ -9,7 +9,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
-use super::body::{Content, Finally};
+use super::body::{Content, Finally, Pieces};
 use super::{Limits, Site};
 use crate::metrics::exposition::text;
 
@@ -133,8 +133,8 @@ impl<S: Site> Desk<S> {
             return Content::Unwritten;
         }
         let (site, started) = (Arc::clone(&self.site), Instant::now());
-        let pieces = Box::new(text::Writer::new(site.scrape()));
-        Content::Pieces { pieces, _over: Finally::new(move || site.scraped(started.elapsed())) }
+        let pieces = text::Writer::new(site.scrape());
+        Content::Pieces(Pieces::new(pieces, Finally::new(move || site.scraped(started.elapsed()))))
     }
 
     fn ready(&self) -> Response<Content> {

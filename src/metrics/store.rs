@@ -1,6 +1,6 @@
 //! All series of the process: the sets of the engine and of every probe.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::series::{Family, SeriesSet};
@@ -57,13 +57,14 @@ pub struct Snapshot {
 
 impl Snapshot {
     fn new(sets: Vec<Arc<Vec<Arc<Family>>>>) -> Self {
-        let mut order: Vec<(u32, u32)> = Vec::new();
+        // Thousands of sets have the same few names: sorting those is much less work than sorting all families.
+        let mut by_name: BTreeMap<&str, Vec<(u32, u32)>> = BTreeMap::new();
         for (set, families) in (0..).zip(&sets) {
-            let filled = (0..).zip(families.iter()).filter(|(_, family)| !family.labels.is_empty());
-            order.extend(filled.map(|(at, _)| (set, at)));
+            for (at, family) in (0..).zip(families.iter()).filter(|(_, family)| !family.labels.is_empty()) {
+                by_name.entry(family.desc.name).or_default().push((set, at));
+            }
         }
-        let name = |(set, at): &(u32, u32)| sets[*set as usize][*at as usize].desc.name;
-        order.sort_by(|a, b| name(a).cmp(name(b)));
+        let order = by_name.into_values().flatten().collect();
         Self { sets, order }
     }
 
