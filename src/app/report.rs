@@ -118,6 +118,7 @@ mod tests {
                 phase(1, "tcp", Duration::from_micros(50), None),
                 phase(1, "hello", ms(5), None),
             ],
+            gone: Vec::new(),
         };
         let report = render("mongodb orders", &trace, &Ok(()), ms(12));
         let expected = "mongodb orders

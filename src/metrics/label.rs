@@ -16,6 +16,11 @@ pub(super) fn push_key(key: &mut Vec<u8>, values: &[&str]) {
     }
 }
 
+/// The n-th value of a key.
+pub(super) fn value(key: &[u8], n: usize) -> Option<&[u8]> {
+    key.split(|byte| *byte == SEPARATOR).nth(n)
+}
+
 /// Renders the label set `identity` plus names and values, without braces. Values beyond the names are whole pairs,
 /// `name=value`. An empty value is left out: to Prometheus an empty label is an absent one.
 pub(super) fn render(identity: &str, names: &[&str], key: &[u8]) -> Box<str> {

@@ -38,6 +38,8 @@ pub(super) enum Value {
 pub(super) struct Run {
     pub(super) ops: Vec<Op>,
     keys: Vec<u8>,
+    /// Label names, and the value whose series go.
+    pub(super) forgotten: Vec<(&'static [&'static str], String)>,
     trace: Trace,
     /// Counts runs, to tell a guard of this run from one that outlived its own.
     nth: u64,
@@ -60,6 +62,7 @@ impl Run {
     fn clear(&mut self) {
         self.ops.clear();
         self.keys.clear();
+        self.forgotten.clear();
     }
 }
 
@@ -70,6 +73,8 @@ pub struct Trace {
     pub targets: Vec<TargetTrace>,
     /// The phases of all targets, in the order in which they ended.
     pub phases: Vec<PhaseTrace>,
+    /// Targets that are none any more.
+    pub gone: Vec<String>,
 }
 
 /// The verdict on one target.
@@ -155,6 +160,15 @@ impl Recorder {
         let pairs: Vec<_> = further.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let values: Vec<_> = labels.into_iter().chain(pairs.iter().map(String::as_str)).collect();
         self.lock().push(metric.desc(), &values, Value::Set(1.0));
+    }
+
+    /// Ends what was recorded of a target that is none any more: all its series go with this run, its verdicts too. `labels`
+    /// are the names of the labels that hold it in the probe's own metrics.
+    pub fn forget(&self, labels: &'static [&'static str], target: &str) {
+        let mut run = self.lock();
+        run.forgotten.push((labels, target.to_owned()));
+        run.forgotten.push((&["target"], target.to_owned()));
+        run.trace.gone.push(target.to_owned());
     }
 
     /// Opens a target, which ends in a verdict. `name` becomes the label `target`; it is empty for the only target of a

@@ -62,9 +62,16 @@ impl Family {
 
     fn swap_remove(&mut self, row: usize) {
         Arc::make_mut(&mut self.labels).swap_remove(row);
-        // Only gauges are ever removed: counters and histograms live as long as their owner.
-        if let Data::Values(values) = &mut self.data {
-            values.swap_remove(row);
+        match &mut self.data {
+            Data::Values(values) => {
+                values.swap_remove(row);
+            }
+            Data::Histogram { buckets, counts, sums } => {
+                let (width, last) = (buckets.count(), sums.len() - 1);
+                counts.copy_within(last * width.., row * width);
+                counts.truncate(last * width);
+                sums.swap_remove(row);
+            }
         }
     }
 
@@ -240,6 +247,10 @@ impl SeriesSet {
                 state.remove_gauges(|meta| meta.cycle == part.cycle && meta.commit != commit);
             }
         }
+        // Last, because the parts may have recorded something of what is gone.
+        for (labels, value) in parts.iter().flat_map(|part| &part.run.forgotten) {
+            state.forget(labels, value);
+        }
     }
 
     /// What is there now, for a scrape.
@@ -323,12 +334,22 @@ impl State {
     }
 
     fn remove_gauges(&mut self, stale: impl Fn(&Meta) -> bool) {
+        self.remove(|desc| (desc.kind == Type::Gauge).then_some(&stale));
+    }
+
+    /// Removes every series, of whatever type, whose label of one of these names has this value.
+    fn forget(&mut self, labels: &[&str], value: &str) {
+        self.remove(|desc| {
+            let at = desc.labels.iter().position(|label| labels.contains(label))?;
+            Some(move |meta: &Meta| label::value(&meta.key, at) == Some(value.as_bytes()))
+        });
+    }
+
+    /// Removes the rows for which the answer for their family, if it has one, is true.
+    fn remove<F: Fn(&Meta) -> bool>(&mut self, stale_in: impl Fn(&Desc) -> Option<F>) {
         let State { families, index, series, .. } = self;
-        for at in 0..index.len() {
-            if families[at].desc.kind != Type::Gauge {
-                continue;
-            }
-            let index = &mut index[at];
+        for (at, index) in index.iter_mut().enumerate() {
+            let Some(stale) = stale_in(families[at].desc) else { continue };
             // Usually nothing is stale; then nothing that a scrape may hold is copied.
             let mut row = 0;
             while row < index.meta.len() {
@@ -336,8 +357,9 @@ impl State {
                     row += 1;
                     continue;
                 }
-                *series -= 1;
-                Arc::make_mut(&mut Arc::make_mut(families)[at]).swap_remove(row);
+                let family = Arc::make_mut(&mut Arc::make_mut(families)[at]);
+                *series -= family.data.series_per_row();
+                family.swap_remove(row);
                 let gone = index.meta.swap_remove(row);
                 index.rows.remove(&gone.key);
                 if let (Some(moved), Ok(to)) = (index.meta.get(row), u32::try_from(row)) {

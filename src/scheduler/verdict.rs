@@ -134,6 +134,15 @@ struct TargetState {
     last_success: Option<f64>,
 }
 
+impl State {
+    fn forget(&mut self, gone: &[String]) {
+        for target in gone {
+            self.targets.remove(target);
+            self.cycles.values_mut().for_each(|cycle| cycle.targets.retain(|other| other != target));
+        }
+    }
+}
+
 impl Health {
     /// Forgets all cycles but these: the others will not run again, and one that failed would count as failing for ever.
     pub(super) fn keep_cycles(&self, kept: &[&'static str]) {
@@ -182,6 +191,7 @@ pub(super) fn record(watch: &Watch, run: &Run, missed: u64, rec: &Recorder) -> u
     let good = is_good(&verdicts, watch.common.require);
     log_change(watch, run.cycle, &verdicts, &mut state);
     remember_targets(run, &verdicts, &mut state, rec);
+    state.forget(&run.trace.gone);
     let cycle = state.cycles.entry(run.cycle.name).or_default();
     cycle.failed_in_a_row = if good { 0 } else { cycle.failed_in_a_row.saturating_add(1) };
     let failed_in_a_row = cycle.failed_in_a_row;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::str::FromStr;
 
 use super::value::{Invalid, Item, Value};
 
@@ -21,6 +22,15 @@ impl fmt::Display for HostPort {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
+    }
+}
+
+/// For addresses that peers name. The error says what is wrong without repeating any of the text.
+impl FromStr for HostPort {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text, None)
     }
 }
 
@@ -63,9 +73,10 @@ fn parse(text: &str, default: Option<u16>) -> Result<HostPort, &'static str> {
             "" => None,
             rest => Some(rest.strip_prefix(':').ok_or("a colon and the port must follow the bracket")?),
         };
-        // A zone ("fe80::1%eth0") is the name of an interface, not part of the address.
-        let address = host.split_once('%').map_or(host, |(address, _)| address);
-        address.parse::<Ipv6Addr>().map_err(|_| "the brackets do not hold an IPv6 address")?;
+        if host.contains('%') {
+            return Err("an IPv6 address with a zone is not supported");
+        }
+        host.parse::<Ipv6Addr>().map_err(|_| "the brackets do not hold an IPv6 address")?;
         (host, port)
     } else {
         let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
@@ -108,7 +119,7 @@ mod tests {
             ("10.0.0.1:5", Some("10.0.0.1:5")),
             ("[::1]:27018", Some("[::1]:27018")),
             ("[::1]", Some("[::1]:27017")),
-            ("[fe80::1%eth0]:1", Some("[fe80::1%eth0]:1")),
+            ("[fe80::1%eth0]:1", None),
             ("::1", None),
             ("[::1", None),
             ("[db1]:1", None),

@@ -1,19 +1,26 @@
-//! What the members of one run say of themselves and of their replica set.
+//! What the members of one run say of themselves and of their replica set, and what is remembered of it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bson::oid::ObjectId;
 
 use super::hello::{Hello, MemberState};
 use super::metrics::{
-    CERTIFICATE_EXPIRY, ELECTION_TERM, MEMBER_STATE, PRIMARIES, PRIMARY_CHANGES, REPLICA_SET, RESTARTS,
+    CERTIFICATE_EXPIRY, ELECTION_TERM, MEMBER_STATE, PRIMARIES, PRIMARY_CHANGES, REPLICA_SET, RESTARTS, TCP_CLOCK,
 };
 use crate::metrics::Recorder;
+
+/// How many members a probe visits beside the configured ones: as many as a replica set can have
+/// (`ReplSetConfig::kMaxMembers`). More is not a replica set but a peer that sends us elsewhere.
+const MOST_DISCOVERED: usize = 50;
 
 /// What a probe remembers from run to run, and hands to the probe that replaces it.
 #[derive(Debug, Default)]
 pub(super) struct Memory(Mutex<Known>);
+
+/// Shared by the probes that replace each other.
+pub(super) type SharedMemory = Arc<Memory>;
 
 #[derive(Debug, Default)]
 struct Known {
@@ -21,11 +28,11 @@ struct Known {
     listed: Vec<String>,
     /// Members that others named and that are not configured.
     discovered: BTreeSet<String>,
-    /// What a configured member is called in its replica set's configuration, where that is another name.
-    aliases: HashMap<String, String>,
-    /// The process that each member was last time.
-    processes: HashMap<String, ObjectId>,
-    /// Who was the primary last time.
+    /// What a configured member calls itself, once it has said so.
+    own_names: HashMap<String, String>,
+    /// The process that each member was last time; every member that has series is a key.
+    members: HashMap<String, Option<ObjectId>>,
+    /// Who was the primary last time, by its own name.
     primary: Option<String>,
 }
 
@@ -33,8 +40,7 @@ impl Memory {
     /// The members that earlier runs discovered and that are none of `configured`.
     pub(super) fn discovered(&self, configured: &[String]) -> Vec<String> {
         let known = self.lock();
-        let is_new = |name: &&String| !known.covers(configured, name);
-        known.discovered.iter().filter(is_new).cloned().collect()
+        known.discovered.iter().filter(|name| !known.covers(configured, name)).cloned().collect()
     }
 
     /// What the SRV records listed when they could be read last.
@@ -48,17 +54,16 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        // Each change is one assignment, so what a panic left behind is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
 impl Known {
-    /// Whether the name is one of `configured`, or another name of one of them.
+    /// Whether the name is one of `configured`, or what one of them calls itself.
     fn covers(&self, configured: &[String], name: &str) -> bool {
         configured.iter().any(|seed| {
-            let alias = self.aliases.get(seed);
-            seed.eq_ignore_ascii_case(name) || alias.is_some_and(|alias| alias.eq_ignore_ascii_case(name))
+            let own = self.own_names.get(seed);
+            seed.eq_ignore_ascii_case(name) || own.is_some_and(|own| own.eq_ignore_ascii_case(name))
         })
     }
 }
@@ -68,24 +73,64 @@ impl Known {
 pub(super) struct Census<'r> {
     rec: &'r Recorder,
     memory: &'r Memory,
-    answers: Mutex<Vec<(String, Option<Hello>)>>,
+    /// Whether members that others name are visited.
+    discover: bool,
+    round: Mutex<Round>,
+}
+
+#[derive(Default)]
+struct Round {
+    /// The members that the operator named, or that the SRV records list.
+    configured: Vec<String>,
+    answers: BTreeMap<String, Answer>,
+}
+
+#[derive(Default)]
+struct Answer {
+    hello: Option<Hello>,
+    /// Whether the member let us in, so that its list of members is worth following. Before that it may be anybody, and
+    /// following it would take our connections, and proofs of our password, wherever it likes.
+    trusted: bool,
 }
 
 impl<'r> Census<'r> {
-    pub(super) fn new(rec: &'r Recorder, memory: &'r Memory) -> Self {
-        Self { rec, memory, answers: Mutex::default() }
+    pub(super) fn new(rec: &'r Recorder, memory: &'r Memory, configured: Vec<String>, discover: bool) -> Self {
+        let round = Round { configured, ..Round::default() };
+        Self { rec, memory, discover, round: Mutex::new(round) }
     }
 
-    /// Expects an answer of the member. It is unreachable until it answers.
-    pub(super) fn expect(&self, member: &str) {
+    /// Expects an answer of the member, which is unreachable until it answers. False if one is expected already.
+    pub(super) fn expect(&self, member: &str) -> bool {
         self.rec.add(&RESTARTS, [member], 0.0);
-        self.answers().push((member.to_owned(), None));
+        self.rec.start(&TCP_CLOCK, &[member]);
+        let mut round = lock(&self.round);
+        let new = !round.answers.contains_key(member);
+        if new {
+            round.answers.insert(member.to_owned(), Answer::default());
+        }
+        new
+    }
+
+    /// Notes what the SRV records list now.
+    pub(super) fn list(&self, configured: Vec<String>) {
+        lock(&self.round).configured = configured;
     }
 
     /// Notes a member's answer.
     pub(super) fn answer(&self, member: &str, hello: Hello) {
-        if let Some(entry) = self.answers().iter_mut().find(|(name, _)| name == member) {
-            entry.1 = Some(hello);
+        let mut round = lock(&self.round);
+        if let Some(me) = hello.me.as_ref().filter(|_| round.configured.iter().any(|seed| seed == member)) {
+            self.memory.lock().own_names.insert(member.to_owned(), me.clone());
+        }
+        if let Some(answer) = round.answers.get_mut(member) {
+            answer.hello = Some(hello);
+        }
+    }
+
+    /// Notes that a member let us in.
+    pub(super) fn trust(&self, member: &str) {
+        if let Some(answer) = lock(&self.round).answers.get_mut(member) {
+            answer.trusted = true;
         }
     }
 
@@ -95,87 +140,111 @@ impl<'r> Census<'r> {
         self.rec.set(&CERTIFICATE_EXPIRY, [member], not_after as f64);
     }
 
-    /// The members that the answers name and that were not expected. `configured` are those that the operator named:
-    /// their own names for themselves are not discoveries.
-    pub(super) fn discover(&self, configured: &[String]) -> Vec<String> {
-        let answers = self.answers();
+    /// Members to visit that are not expected yet: configured ones, and those that the answers so far name. A name that may
+    /// be what a silent configured member calls itself, because it has the same port, waits until that one has spoken.
+    pub(super) fn unvisited(&self) -> Vec<String> {
+        let round = lock(&self.round);
+        let known = self.memory.lock();
+        let unheard = |seed: &&String| {
+            let answer = round.answers.get(*seed);
+            !known.own_names.contains_key(*seed) && answer.is_some_and(|answer| answer.hello.is_none())
+        };
+        let unheard_ports: Vec<_> = round.configured.iter().filter(unheard).filter_map(|seed| port(seed)).collect();
+        let may_be_alias = |name: &String| port(name).is_some_and(|port| unheard_ports.contains(&port));
+        let named = if self.discover { round.named(&known) } else { BTreeSet::new() };
+        let named = named.into_iter().filter(|name| !may_be_alias(name));
+        round.configured.iter().cloned().chain(named).filter(|name| !round.answers.contains_key(name)).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is whole in itself, so what a panic left behind is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn port(member: &str) -> Option<&str> {
+    member.rsplit_once(':').map(|(_, port)| port)
+}
+
+impl Round {
+    /// The members that trusted answers name and that are not configured, as many as there can be.
+    fn named(&self, known: &Known) -> BTreeSet<String> {
+        let trusted = self.answers.values().filter(|answer| answer.trusted).filter_map(|answer| answer.hello.as_ref());
+        let names: BTreeSet<_> = trusted.flat_map(|hello| &hello.hosts).collect();
+        let new = names.into_iter().filter(|name| !known.covers(&self.configured, name));
+        new.take(MOST_DISCOVERED).cloned().collect()
+    }
+}
+
+impl Drop for Census<'_> {
+    fn drop(&mut self) {
+        let round = lock(&self.round);
         let mut known = self.memory.lock();
-        for (member, hello) in answers.iter() {
-            let me = hello.as_ref().and_then(|hello| hello.me.as_ref());
-            if let Some(me) = me.filter(|me| !me.eq_ignore_ascii_case(member) && configured.contains(member)) {
-                known.aliases.insert(member.clone(), me.clone());
-            }
+        for (member, answer) in &round.answers {
+            self.record_member(member, answer.hello.as_ref(), &mut known);
         }
-        let named: BTreeSet<String> = answers
-            .iter()
-            .filter_map(|(_, hello)| hello.as_ref())
-            .flat_map(|hello| hello.hosts.iter().cloned())
-            .collect();
+        self.record_set(&round, &mut known);
         // Without any list, because nobody answered, the members of the run before are still the members.
-        if !named.is_empty() {
-            known.discovered = named.into_iter().filter(|name| !known.covers(configured, name)).collect();
+        if round.answers.values().any(|answer| answer.trusted) {
+            known.discovered = if self.discover { round.named(&known) } else { BTreeSet::new() };
+            self.forget_members(&round, &mut known);
         }
-        let discovered = known.discovered.iter().cloned().collect();
-        drop((answers, known));
-        self.unexpected(discovered)
     }
+}
 
-    /// Those of the members of which no answer is expected yet.
-    pub(super) fn unexpected(&self, mut members: Vec<String>) -> Vec<String> {
-        let answers = self.answers();
-        members.retain(|name| !answers.iter().any(|(known, _)| known == name));
-        members
-    }
-
-    fn answers(&self) -> MutexGuard<'_, Vec<(String, Option<Hello>)>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl Census<'_> {
     fn record_member(&self, member: &str, hello: Option<&Hello>, known: &mut Known) {
         let now = hello.map_or(MemberState::Unreachable, |hello| hello.state);
         for state in MemberState::ALL {
             self.rec.set(&MEMBER_STATE, [member, state.label()], f64::from(u8::from(*state == now)));
         }
-        if let Some(process) = hello.and_then(|hello| hello.process_id)
-            && known.processes.insert(member.to_owned(), process).is_some_and(|before| before != process)
-        {
+        let process = hello.and_then(|hello| hello.process_id);
+        let before = known.members.entry(member.to_owned()).or_default();
+        if process.is_some() && before.is_some() && process != *before {
             self.rec.add(&RESTARTS, [member], 1.0);
         }
+        *before = process.or(*before);
     }
 
-    fn record_set(&self, answers: &[(String, Option<Hello>)], known: &mut Known) {
-        let answered: Vec<_> = answers.iter().filter_map(|(name, hello)| Some((name, hello.as_ref()?))).collect();
+    fn record_set(&self, round: &Round, known: &mut Known) {
+        let answered: Vec<_> =
+            round.answers.iter().filter_map(|(name, answer)| Some((name, answer.hello.as_ref()?))).collect();
         if answered.is_empty() {
             return;
         }
         let replica_set = answered.iter().any(|(_, hello)| hello.set_name.is_some());
         self.rec.set(&REPLICA_SET, [], f64::from(u8::from(replica_set)));
-        let primaries: Vec<_> = answered.iter().filter(|(_, hello)| hello.state == MemberState::Primary).collect();
+        self.rec.add(&PRIMARY_CHANGES, [], 0.0);
+        // By their own names: one member that is configured under two names is one primary.
+        let primaries: BTreeMap<String, &Hello> = answered
+            .into_iter()
+            .filter(|(_, hello)| hello.state == MemberState::Primary)
+            .map(|(name, hello)| (hello.me.as_ref().unwrap_or(name).to_ascii_lowercase(), hello))
+            .collect();
         #[allow(clippy::cast_precision_loss, reason = "a set has at most 50 members")]
         self.rec.set(&PRIMARIES, [], primaries.len() as f64);
-        self.rec.add(&PRIMARY_CHANGES, [], 0.0);
         // While a new primary and a deposed one that does not know it yet both answer, the higher term is the truth.
         let Some((name, hello)) = primaries.into_iter().max_by_key(|(_, hello)| hello.election_term) else { return };
         if let Some(term) = hello.election_term {
             #[allow(clippy::cast_precision_loss, reason = "terms count elections")]
             self.rec.set(&ELECTION_TERM, [], term as f64);
         }
-        if known.primary.replace((*name).clone()).is_some_and(|before| before != **name) {
+        if known.primary.replace(name.clone()).is_some_and(|before| before != name) {
             self.rec.add(&PRIMARY_CHANGES, [], 1.0);
         }
     }
-}
 
-impl Drop for Census<'_> {
-    fn drop(&mut self) {
-        let answers = std::mem::take(&mut *self.answers());
-        let mut known = self.memory.lock();
-        for (member, hello) in &answers {
-            self.record_member(member, hello.as_ref(), &mut known);
-        }
-        self.record_set(&answers, &mut known);
+    /// Ends the series of members that are neither configured nor named any more.
+    fn forget_members(&self, round: &Round, known: &mut Known) {
+        let Known { members, discovered, own_names, .. } = known;
+        let is_member = |name: &String| round.configured.contains(name) || discovered.contains(name);
+        members.retain(|name, _| {
+            let stays = is_member(name);
+            if !stays {
+                self.rec.forget(&["member"], name);
+            }
+            stays
+        });
+        own_names.retain(|seed, _| round.configured.contains(seed));
     }
 }
-
-/// Shared by the probes that replace each other.
-pub(super) type SharedMemory = Arc<Memory>;

@@ -1,5 +1,7 @@
 //! The keys of `[probe.mongodb.<name>]`.
 
+use std::collections::HashSet;
+
 use crate::settings::{Endpoint, FileContent, HostPort, Invalid, Item, Secret, Section, Settings, Value};
 
 /// MongoDB's own port, which an address may leave out.
@@ -110,8 +112,10 @@ fn read_seeds(section: &mut Section<'_>) -> Option<Seeds> {
     }
     let hosts = hosts.map(|hosts| {
         let mut all: Vec<HostPort> = hosts.into_iter().map(|endpoint| endpoint.0).collect();
+        // Names are equal whatever their case; the first spelling is the label.
+        let mut seen = HashSet::new();
+        all.retain(|host| seen.insert(host.to_string().to_ascii_lowercase()));
         all.sort();
-        all.dedup();
         Seeds::Hosts(all)
     });
     hosts.or_else(|| srv.map(Seeds::Srv))

@@ -10,7 +10,7 @@ use super::auth::Auth;
 use super::census::Census;
 use super::config::{Config, Login, ScramHash, TlsConfig};
 use super::hello::hello;
-use super::metrics::{AUTH, COMMAND, CONNECT, HELLO, RESOLVE, TCP, TLS};
+use super::metrics::{AUTH, COMMAND, CONNECT, HELLO, RESOLVE, TCP, TCP_CLOCK, TLS};
 use super::scram::Hash;
 use super::wire::Connection;
 use crate::metrics::{Recorder, Target};
@@ -36,8 +36,9 @@ impl Connector {
     }
 
     /// Probes one member and leaves the verdict on it.
-    pub(super) async fn probe(&self, member: &str, rec: &Recorder, census: &Census<'_>) {
-        let visit = Visit { connector: self, member, target: rec.target(member).phases(&CONNECT), census };
+    pub(super) async fn probe(&self, member: String, rec: &Recorder, census: &Census<'_>) {
+        let target = rec.target(&member).phases(&CONNECT);
+        let visit = Visit { connector: self, member: &member, rec, target, census };
         let verdict = visit.connect().await;
         visit.target.finish(verdict);
     }
@@ -74,6 +75,7 @@ fn new_auth(login: &Login) -> Result<Auth, String> {
 struct Visit<'v> {
     connector: &'v Connector,
     member: &'v str,
+    rec: &'v Recorder,
     target: Target,
     census: &'v Census<'v>,
 }
@@ -98,12 +100,15 @@ impl Visit<'_> {
     }
 
     async fn reach(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
+        // Reading the system's configuration anew is no part of asking a name server.
+        self.connector.net.prepare(host).await?;
         let addresses = self.target.phase(RESOLVE).run(self.connector.net.resolve(host)).await?;
         let addresses: Vec<_> = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
         let phase = self.target.phase(TCP);
         match connect_any(&addresses).await {
             Ok(connected) => {
                 phase.done_in(connected.handshake);
+                self.rec.add(&TCP_CLOCK, [self.member, connected.clock.label()], 1.0);
                 Ok(connected.stream)
             }
             Err(failure) => {
@@ -126,6 +131,9 @@ impl Visit<'_> {
         // An arbiter has no users and answers these commands to anybody; logging in there can only fail.
         if auth.is_needed() && !is_arbiter {
             self.target.phase(AUTH).run(attempt.finish(&mut conn)).await?;
+            self.census.trust(self.member);
+        } else if !auth.is_needed() {
+            self.census.trust(self.member);
         }
         let ping = rawdoc! { "ping": 1, "$db": "admin" };
         self.target.phase(COMMAND).run(async { conn.command(&ping).await.map(|_| ()) }).await

@@ -5,16 +5,15 @@
 
 use bson::oid::ObjectId;
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
-use bson::{DateTime, rawdoc};
+use bson::rawdoc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::wire::{Connection, ServerError, number};
+use super::wire::{Connection, ServerError};
 use crate::probe::Failure;
+use crate::settings::HostPort;
 
 /// A replica set has at most 50 members; more than twice that is not an answer but an attack on our memory.
 const MAX_HOSTS: usize = 100;
-/// The longest name that DNS allows, and `:65535`.
-const MAX_HOST: usize = 255 + 6;
 /// The server's number for a command that it does not know.
 const COMMAND_NOT_FOUND: i64 = 59;
 /// The upper half of an `electionId`; the lower half is the election's term (`OID::fromTerm` in the server's source).
@@ -88,10 +87,6 @@ pub struct Hello {
     pub election_term: Option<i64>,
     /// Drawn at every start of the process: another value means a restart. From MongoDB 4.4 on.
     pub process_id: Option<ObjectId>,
-    /// When the last write that it knows of happened.
-    pub last_write: Option<DateTime>,
-    /// The newest wire protocol that it speaks.
-    pub max_wire_version: i32,
     /// The answer to the speculative authentication, if the server took it up.
     pub speculative: Option<RawDocumentBuf>,
 }
@@ -154,11 +149,6 @@ impl Hello {
             election_id,
             election_term: election_id.and_then(term),
             process_id: inner("topologyVersion", "processId").and_then(RawBsonRef::as_object_id),
-            last_write: inner("lastWrite", "lastWriteDate").and_then(RawBsonRef::as_datetime),
-            max_wire_version: field(reply, "maxWireVersion")
-                .and_then(number)
-                .and_then(|version| version.try_into().ok())
-                .unwrap_or(0),
             speculative: field(reply, "speculativeAuthenticate")
                 .and_then(RawBsonRef::as_document)
                 .map(ToOwned::to_owned),
@@ -201,10 +191,8 @@ fn hosts(reply: &RawDocument) -> Vec<String> {
 
 /// A `host:port` in lower case, as the specification of discovery wants it compared; it becomes a label and a target.
 fn host(text: &str) -> Option<String> {
-    let (name, port) = text.rsplit_once(':')?;
-    let allowed = |c: u8| c.is_ascii_alphanumeric() || b"-_.:[]%".contains(&c);
-    let plausible = !name.is_empty() && text.len() <= MAX_HOST && name.bytes().all(allowed);
-    (plausible && port.parse::<u16>().is_ok_and(|port| port > 0)).then(|| text.to_ascii_lowercase())
+    let address: HostPort = text.parse().ok()?;
+    Some(address.to_string().to_ascii_lowercase())
 }
 
 /// The term of an election, from MongoDB 3.2's election protocol on.

@@ -27,29 +27,46 @@ static CONNECT_FAILURES: Counter<3> = Counter::new(
 )
 .known(&[
     &[RESOLVE, "resolve"],
+    &[RESOLVE, "local"],
     &[RESOLVE, "timeout"],
     &[TCP, "refused"],
     &[TCP, "unreachable"],
+    &[TCP, "closed"],
     &[TCP, "timeout"],
     &[TCP, "local"],
     &[TLS, "tls"],
     &[TLS, "certificate"],
     &[TLS, "closed"],
+    &[TLS, "local"],
     &[TLS, "timeout"],
     &[HELLO, "protocol"],
     &[HELLO, "rejected"],
+    &[HELLO, "not_primary"],
+    &[HELLO, "overload"],
+    &[HELLO, "tls"],
     &[HELLO, "closed"],
     &[HELLO, "timeout"],
     &[AUTH, "auth"],
     &[AUTH, "protocol"],
     &[AUTH, "rejected"],
+    &[AUTH, "not_primary"],
+    &[AUTH, "overload"],
     &[AUTH, "closed"],
     &[AUTH, "timeout"],
     &[COMMAND, "protocol"],
     &[COMMAND, "rejected"],
+    &[COMMAND, "not_primary"],
+    &[COMMAND, "overload"],
     &[COMMAND, "closed"],
     &[COMMAND, "timeout"],
 ]);
+
+pub(super) static TCP_CLOCK: Counter<2> = Counter::new(
+    "midwatch_mongodb_connect_tcp_clock_total",
+    "Number of TCP handshakes by whose clock timed them: the kernel's, or the program's where the kernel has no true time.",
+    &["member", "clock"],
+)
+.known(&[&["kernel"], &["user"]]);
 
 /// The phases of a new connection to a member.
 pub(super) static CONNECT: Phases = Phases { duration: &CONNECT_DURATION, failures: &CONNECT_FAILURES };
@@ -102,6 +119,7 @@ pub(super) static CERTIFICATE_EXPIRY: Gauge<1> = Gauge::new(
 pub(super) const ALL: &[&Desc] = &[
     CONNECT_DURATION.desc(),
     CONNECT_FAILURES.desc(),
+    TCP_CLOCK.desc(),
     MEMBER_STATE.desc(),
     PRIMARIES.desc(),
     ELECTION_TERM.desc(),

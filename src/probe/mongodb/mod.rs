@@ -8,6 +8,8 @@
 
 mod auth;
 mod census;
+#[cfg(test)]
+mod census_tests;
 mod config;
 mod connect;
 pub mod fuzz;
@@ -16,19 +18,17 @@ mod metrics;
 mod scram;
 mod wire;
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::future::{join, join_all};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 
 use self::census::{Census, SharedMemory};
 use self::config::{Config, Seeds};
 use self::connect::Connector;
 use super::{Cycle, Failure, Probe, Reason, Shared, net};
 use crate::metrics::{Desc, Recorder};
-
-/// How often newly named members lead to further members within one run: the members of a replica set all name each
-/// other, so the second round finds what the first did not.
-const ROUNDS: usize = 3;
 
 /// The probe type `mongodb`.
 pub(super) struct Mongodb {
@@ -51,6 +51,8 @@ impl Probe for Mongodb {
         Reason::Auth,
         Reason::Protocol,
         Reason::Rejected,
+        Reason::NotPrimary,
+        Reason::Overload,
         Reason::Local,
     ];
     type Config = Config;
@@ -64,23 +66,31 @@ impl Probe for Mongodb {
     }
 
     async fn run(&self, _cycle: Cycle, rec: &mut Recorder) -> Result<(), Failure> {
-        let census = Census::new(rec, &self.memory);
-        let mut members = self.known();
-        // A name server that does not answer must not keep the members that are known from having a verdict.
-        let (listed, ()) = join(self.look_up(), self.visit(&members, rec, &census)).await;
-        let (configured, lookup) = match listed {
-            Ok(listed) => (listed, Ok(())),
-            Err(failure) => (self.memory.listed(), Err(failure)),
+        let rec = &*rec;
+        let configured = self.configured();
+        let census = Census::new(rec, &self.memory, configured.clone(), self.config.discover);
+        let mut visits = FuturesUnordered::new();
+        let visit = |members: Vec<String>, visits: &mut FuturesUnordered<_>| {
+            let new = members.into_iter().filter(|member| census.expect(member));
+            visits.extend(new.map(|member| self.connector.probe(member, rec, &census)));
         };
-        members = census.unexpected(configured.clone());
-        for _ in 0..ROUNDS {
-            self.visit(&members, rec, &census).await;
-            if !self.config.discover {
-                break;
-            }
-            members = census.discover(&configured);
+        visit(configured.clone(), &mut visits);
+        if self.config.discover {
+            visit(self.memory.discovered(&configured), &mut visits);
         }
-        lookup
+        // Nobody waits for anybody: neither members for a name server that is silent, nor members that are named just
+        // now for one that hangs.
+        let mut lookup = pin!(self.look_up());
+        let mut looked_up = None;
+        loop {
+            tokio::select! {
+                Some(()) = visits.next() => {}
+                result = &mut lookup, if looked_up.is_none() => looked_up = Some(result.map(|hosts| census.list(hosts))),
+                else => break,
+            }
+            visit(census.unvisited(), &mut visits);
+        }
+        looked_up.unwrap_or(Ok(()))
     }
 
     fn expected(&self, label: &str) -> Vec<String> {
@@ -103,18 +113,12 @@ impl Mongodb {
         always.into_iter().chain(tls).chain(auth)
     }
 
-    /// The members that need no look-up: those that the operator named, or that the SRV records listed last, and those that
-    /// earlier runs discovered.
-    fn known(&self) -> Vec<String> {
-        let mut members = match &self.config.seeds {
+    /// The members that the operator named, or that the SRV records listed last.
+    fn configured(&self) -> Vec<String> {
+        match &self.config.seeds {
             Seeds::Hosts(hosts) => hosts.iter().map(ToString::to_string).collect(),
             Seeds::Srv(_) => self.memory.listed(),
-        };
-        if self.config.discover {
-            let discovered = self.memory.discovered(&members);
-            members.extend(discovered);
         }
-        members
     }
 
     /// The members that the operator named, or that the SRV records list now.
@@ -128,11 +132,5 @@ impl Mongodb {
                 Ok(hosts)
             }
         }
-    }
-
-    /// Connects to all of these members at once.
-    async fn visit(&self, members: &[String], rec: &Recorder, census: &Census<'_>) {
-        members.iter().for_each(|member| census.expect(member));
-        join_all(members.iter().map(|member| self.connector.probe(member, rec, census))).await;
     }
 }

@@ -13,8 +13,6 @@ const MAX_NAMES: usize = 5;
 /// The part of a peer's own certificate (the leaf) that is worth watching. Known also when verification failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertInfo {
-    /// From when on it is valid, in seconds since 1970.
-    pub not_before: i64,
     /// Until when it is valid, in seconds since 1970.
     pub not_after: i64,
     /// Whom it is for: the common name, or the whole subject if there is none. Cleaned and bounded.
@@ -28,7 +26,6 @@ impl CertInfo {
     pub fn from_der(der: &[u8]) -> Option<Self> {
         let (_, cert) = X509Certificate::from_der(der).ok()?;
         Some(Self {
-            not_before: cert.validity().not_before.timestamp(),
             not_after: cert.validity().not_after.timestamp(),
             subject: common_name(cert.subject()),
             issuer: common_name(cert.issuer()),
@@ -145,7 +142,7 @@ mod tests {
     use super::*;
 
     fn leaf(not_after: i64) -> CertInfo {
-        CertInfo { not_before: 0, not_after, subject: "db1".into(), issuer: "Fleet CA".into() }
+        CertInfo { not_after, subject: "db1".into(), issuer: "Fleet CA".into() }
     }
 
     fn at(seconds: u64) -> UnixTime {

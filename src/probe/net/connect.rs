@@ -37,6 +37,16 @@ pub enum Clock {
     User,
 }
 
+impl Clock {
+    /// The value of the label `clock`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::User => "user",
+        }
+    }
+}
+
 /// Connects to one address.
 ///
 /// # Errors

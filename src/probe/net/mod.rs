@@ -44,6 +44,18 @@ impl Net {
         }
     }
 
+    /// Does what [`resolve`](Self::resolve) needs and what is no part of asking a name server: reads the system's
+    /// configuration anew if it is old. Nothing for an IP literal.
+    ///
+    /// # Errors
+    /// `resolve` if the configuration cannot be used.
+    pub async fn prepare(&self, host: &str) -> Result<(), Failure> {
+        match literal(host) {
+            Some(_) => Ok(()),
+            None => self.resolver.current().await.map(|_| ()),
+        }
+    }
+
     /// The hosts and ports behind `mongodb+srv://NAME`, sorted: `_mongodb._tcp.NAME`, with the check that the
     /// specification demands (every host within the domain of the name).
     ///

@@ -88,7 +88,7 @@ impl Resolver {
     }
 
     /// The resolver for the system's configuration as it is now, give or take [`RECHECK`].
-    async fn current(&self) -> Result<Arc<TokioResolver>, Failure> {
+    pub(super) async fn current(&self) -> Result<Arc<TokioResolver>, Failure> {
         let mut slot = self.0.lock().await;
         if let Some(loaded) = &*slot
             && loaded.checked.elapsed() < RECHECK
