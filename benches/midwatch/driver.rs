@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use lab::mongodb::User;
+use lab::mongodb::driver::Client;
 use lab::mongodb::driver::bson::doc;
+use lab::mongodb::driver::options::{AuthMechanism, ClientOptions, Credential, ServerAddress, TlsOptions};
 use midwatch::config::Loader;
 use midwatch::probe::{Cycle, KINDS, Shared};
 use midwatch::scheduler::{Spec, run_once};
@@ -90,8 +92,22 @@ async fn run(spec: &Spec) -> Outcome<()> {
     if run.succeeded(spec.common.require) { Ok(()) } else { Err(format!("the run failed: {:?}", run.trace).into()) }
 }
 
+/// With the settings of the probe: the lab's own clients also show a certificate, which is more work.
 async fn drive(set: &Set) -> Outcome<()> {
-    let client = set.servers.client(0, Some(&User::midwatch()))?;
+    let user = User::midwatch();
+    let credential = Credential::builder()
+        .username(user.name)
+        .password(user.password)
+        .source("admin".to_owned())
+        .mechanism(AuthMechanism::ScramSha256)
+        .build();
+    let options = ClientOptions::builder()
+        .hosts(vec![ServerAddress::parse(&set.servers.hosts()[0])?])
+        .direct_connection(true)
+        .tls(Some(TlsOptions::builder().ca_file_path(set.servers.ca_path().to_owned()).build().into()))
+        .credential(credential)
+        .build();
+    let client = Client::with_options(options)?;
     client.database("admin").run_command(doc! { "ping": 1 }).await?;
     client.shutdown().await;
     Ok(())

@@ -93,7 +93,7 @@ pub fn machine() {
     let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = read("/proc/loadavg");
-    println!("## midwatch {}", env!("CARGO_PKG_VERSION"));
+    println!("## Figures of midwatch {}", env!("CARGO_PKG_VERSION"));
     println!();
     println!("- CPU: {cores} cores, {}", model.trim_start_matches(['\t', ' ', ':']));
     println!("- kernel: {}", read("/proc/sys/kernel/osrelease").trim());
