@@ -4,57 +4,43 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-/// Declares [`Reason`] together with its label values, so that neither can be extended without the other.
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $label:literal),* $(,)?) => {
-        /// The closed set of values that the `reason` label takes. Bounded on purpose: what is free text goes into
-        /// [`Failure::detail`], which reaches the log and the status page but never a label.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Reason { $($(#[$doc])* $name,)* }
+use crate::labels::label_values;
 
-        impl Reason {
-            /// Every reason, in the order of declaration.
-            pub const ALL: &'static [Reason] = &[$(Reason::$name),*];
-
-            /// The value of the `reason` label.
-            pub const fn label(self) -> &'static str {
-                match self { $(Reason::$name => $label,)* }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// The deadline passed; the phase says where the time went.
-    Timeout = "timeout",
-    /// A name could not be resolved.
-    Resolve = "resolve",
-    /// The peer answered that nothing listens there (TCP reset, ICMP port unreachable).
-    Refused = "refused",
-    /// The network answered that there is no way to the peer (ICMP unreachable, no route).
-    Unreachable = "unreachable",
-    /// The peer closed or reset an established connection.
-    Closed = "closed",
-    /// The TLS handshake failed for another reason than the peer's certificate.
-    Tls = "tls",
-    /// The peer's certificate is not acceptable: expired, unknown issuer, another name.
-    Certificate = "certificate",
-    /// The peer refused the credentials.
-    Auth = "auth",
-    /// The peer's bytes are not what its protocol allows.
-    Protocol = "protocol",
-    /// The peer understood the request and answered that it failed.
-    Rejected = "rejected",
-    /// The answer came from a member that is not the primary.
-    NotPrimary = "not_primary",
-    /// The answer is well-formed but not the one that was expected.
-    Mismatch = "mismatch",
-    /// The peer said that it is overloaded.
-    Overload = "overload",
-    /// This process lacks something of its own: file descriptors, memory, a local address.
-    Local = "local",
-    /// A defect of midwatch itself: a panic, a broken invariant.
-    Internal = "internal",
+label_values! {
+    /// The closed set of values that the `reason` label takes. Bounded on purpose: what is free text goes into
+    /// [`Failure::detail`], which reaches the log and the status page but never a label.
+    pub enum Reason {
+        /// The deadline passed; the phase says where the time went.
+        Timeout = "timeout",
+        /// A name could not be resolved.
+        Resolve = "resolve",
+        /// The peer answered that nothing listens there (TCP reset, ICMP port unreachable).
+        Refused = "refused",
+        /// The network answered that there is no way to the peer (ICMP unreachable, no route).
+        Unreachable = "unreachable",
+        /// The peer closed or reset an established connection.
+        Closed = "closed",
+        /// The TLS handshake failed for another reason than the peer's certificate.
+        Tls = "tls",
+        /// The peer's certificate is not acceptable: expired, unknown issuer, another name.
+        Certificate = "certificate",
+        /// The peer refused the credentials.
+        Auth = "auth",
+        /// The peer's bytes are not what its protocol allows.
+        Protocol = "protocol",
+        /// The peer understood the request and answered that it failed.
+        Rejected = "rejected",
+        /// The answer came from a member that is not the primary.
+        NotPrimary = "not_primary",
+        /// The answer is well-formed but not the one that was expected.
+        Mismatch = "mismatch",
+        /// The peer said that it is overloaded.
+        Overload = "overload",
+        /// This process lacks something of its own: file descriptors, memory, a local address.
+        Local = "local",
+        /// A defect of midwatch itself: a panic, a broken invariant.
+        Internal = "internal",
+    }
 }
 
 impl fmt::Display for Reason {

@@ -9,6 +9,7 @@ use bson::rawdoc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::wire::{Connection, ServerError};
+use crate::labels::label_values;
 use crate::probe::Failure;
 use crate::settings::HostPort;
 
@@ -19,44 +20,28 @@ const COMMAND_NOT_FOUND: i64 = 59;
 /// The upper half of an `electionId`; the lower half is the election's term (`OID::fromTerm` in the server's source).
 const TERM_PREFIX: [u8; 4] = [0x7f, 0xff, 0xff, 0xff];
 
-/// Declares [`MemberState`] together with its label values.
-macro_rules! states {
-    ($($(#[$doc:meta])* $name:ident = $label:literal),* $(,)?) => {
-        /// What a member is, as a probe sees it.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum MemberState { $($(#[$doc])* $name,)* }
-
-        impl MemberState {
-            /// Every state, in the order of declaration.
-            pub const ALL: &'static [MemberState] = &[$(MemberState::$name),*];
-
-            /// The value of the `state` label.
-            pub const fn label(self) -> &'static str {
-                match self { $(MemberState::$name => $label,)* }
-            }
-        }
-    };
-}
-
-states! {
-    /// Accepts writes.
-    Primary = "primary",
-    /// Replicates and can be read.
-    Secondary = "secondary",
-    /// A secondary that applications do not see: where backups run.
-    Hidden = "hidden",
-    /// Votes and holds no data.
-    Arbiter = "arbiter",
-    /// In a replica set and none of the above: starting, recovering, rolling back, removed.
-    Other = "other",
-    /// Not in a replica set.
-    Standalone = "standalone",
-    /// Started for a replica set that was never initiated.
-    Uninitialized = "uninitialized",
-    /// A router of a sharded cluster.
-    Mongos = "mongos",
-    /// Gave no answer. Never parsed: set by who asked.
-    Unreachable = "unreachable",
+label_values! {
+    /// What a member is, as a probe sees it.
+    pub enum MemberState {
+        /// Accepts writes.
+        Primary = "primary",
+        /// Replicates and can be read.
+        Secondary = "secondary",
+        /// A secondary that applications do not see: where backups run.
+        Hidden = "hidden",
+        /// Votes and holds no data.
+        Arbiter = "arbiter",
+        /// In a replica set and none of the above: starting, recovering, rolling back, removed.
+        Other = "other",
+        /// Not in a replica set.
+        Standalone = "standalone",
+        /// Started for a replica set that was never initiated.
+        Uninitialized = "uninitialized",
+        /// A router of a sharded cluster.
+        Mongos = "mongos",
+        /// Gave no answer. Never parsed: set by who asked.
+        Unreachable = "unreachable",
+    }
 }
 
 impl MemberState {

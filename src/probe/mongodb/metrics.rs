@@ -128,3 +128,31 @@ pub(super) const ALL: &[&Desc] = &[
     REPLICA_SET.desc(),
     CERTIFICATE_EXPIRY.desc(),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Reason;
+    use crate::probe::Probe;
+    use crate::probe::mongodb::Mongodb;
+    use crate::probe::mongodb::hello::MemberState;
+
+    #[test]
+    fn every_state_is_known() {
+        let known: Vec<_> = MEMBER_STATE.desc().known.iter().map(|tuple| tuple[0]).collect();
+        let all: Vec<_> = MemberState::ALL.iter().map(|state| state.label()).collect();
+        assert_eq!(known, all);
+    }
+
+    #[test]
+    fn every_reason_of_a_phase_is_one_of_the_probe() {
+        let reasons: Vec<_> =
+            Mongodb::REASONS.iter().chain(&[Reason::Timeout, Reason::Internal]).map(|reason| reason.label()).collect();
+        for tuple in CONNECT_FAILURES.desc().known {
+            assert!(reasons.contains(&tuple[1]), "{tuple:?}");
+        }
+        for reason in reasons.iter().filter(|reason| **reason != "internal") {
+            assert!(CONNECT_FAILURES.desc().known.iter().any(|tuple| tuple[1] == *reason), "{reason} in no phase");
+        }
+    }
+}

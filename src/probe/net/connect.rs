@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::tcp_info::handshake_time;
 use super::{Failure, Reason, clean};
+use crate::labels::label_values;
 
 /// How long an attempt may stay unanswered before the next address is tried beside it (RFC 8305, section 5, "Connection
 /// Attempt Delay").
@@ -28,22 +29,13 @@ pub struct Connected {
     pub clock: Clock,
 }
 
-/// The clock that a time was read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// The kernel's, right to a few microseconds.
-    Kernel,
-    /// Ours, which also counts the way through the event loop: taken where the kernel has no number or a misleading one.
-    User,
-}
-
-impl Clock {
-    /// The value of the label `clock`.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Kernel => "kernel",
-            Self::User => "user",
-        }
+label_values! {
+    /// The clock that a time was read from.
+    pub enum Clock {
+        /// The kernel's, right to a few microseconds.
+        Kernel = "kernel",
+        /// Ours, which also counts the way through the event loop: taken where the kernel has no number or a misleading one.
+        User = "user",
     }
 }
 

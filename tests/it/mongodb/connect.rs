@@ -6,7 +6,7 @@ use std::process::Command;
 use lab::mongodb::driver::bson::{Bson, doc};
 use lab::mongodb::{Options, ReplicaSet, Standalone, Tls, Uninitialised, User};
 
-use super::{CONNECT, FAILURES, observed, probe, state, success};
+use super::{CONNECT, FAILURES, after_runs, observed, probe, state, success};
 use crate::support::{Metrics, Midwatch, eventually, midwatch};
 
 /// Everything a deployment can have: TLS, users of all kinds, a hidden member and an arbiter.
@@ -59,12 +59,7 @@ async fn every_phase_of_every_member_is_timed_whatever_the_login() {
     ]
     .concat();
     let daemon = Midwatch::start(&text).await;
-    let metrics = daemon
-        .until("two runs of every probe", |metrics| {
-            let runs: Vec<_> = metrics.all("midwatch_probe_runs_total", &[]).map(|sample| sample.value).collect();
-            (runs.len() == 8 && runs.iter().all(|runs| *runs >= 2.0)).then(|| metrics.clone())
-        })
-        .await;
+    let metrics = after_runs(&daemon, 8, 2.0).await;
 
     for name in ["sha256", "sha1", "x509", "nobody"] {
         for host in &hosts[..2] {
@@ -209,12 +204,7 @@ async fn what_is_no_replica_set_is_reported_as_what_it_is() {
     ]
     .concat();
     let daemon = Midwatch::start(&text).await;
-    let metrics = daemon
-        .until("a run of each", |metrics| {
-            let runs: Vec<_> = metrics.all("midwatch_probe_runs_total", &[]).map(|sample| sample.value).collect();
-            (runs.len() == 3 && runs.iter().all(|runs| *runs >= 1.0)).then(|| metrics.clone())
-        })
-        .await;
+    let metrics = after_runs(&daemon, 3, 1.0).await;
     for (name, host, expected) in
         [("standalone", standalone.host(), "standalone"), ("uninitialised", uninitialised.host(), "uninitialized")]
     {

@@ -1,8 +1,8 @@
 //! Members that die, freeze, step down and come back.
 
-use lab::mongodb::{Options, ReplicaSet, Tls, User};
+use lab::mongodb::{Options, ReplicaSet, Tls};
 
-use super::{FAILURES, observed, probe, state, success};
+use super::{FAILURES, login_over_tls, observed, probe, state, success};
 use crate::support::{Metrics, Midwatch};
 
 const NAME: &str = "orders";
@@ -10,15 +10,7 @@ const NAME: &str = "orders";
 /// A daemon that probes all members, and the set.
 async fn watched() -> (ReplicaSet, Midwatch, Vec<String>) {
     let set = ReplicaSet::with(Options::default().auth().tls(Tls::Server)).await.unwrap();
-    let user = User::midwatch();
-    let password = set.folder().join("password");
-    std::fs::write(&password, &user.password).unwrap();
-    let rest = format!(
-        "interval = \"1s\"\ntimeout = \"900ms\"\ntls.ca_file = \"{}\"\nusername = \"{}\"\npassword = {{ file = \"{}\" }}",
-        set.ca_path().display(),
-        user.name,
-        password.display()
-    );
+    let rest = format!("interval = \"1s\"\ntimeout = \"900ms\"\n{}", login_over_tls(&set));
     let hosts = set.hosts();
     let daemon = Midwatch::start(&probe(NAME, &hosts, &rest)).await;
     all_good(&daemon, &hosts).await;

@@ -6,7 +6,9 @@ mod peers;
 mod srv;
 mod starved;
 
-use crate::support::Metrics;
+use lab::mongodb::{ReplicaSet, User};
+
+use crate::support::{Metrics, Midwatch};
 
 pub const CONNECT: &str = "midwatch_mongodb_connect_duration_seconds";
 pub const FAILURES: &str = "midwatch_mongodb_connect_failures_total";
@@ -36,4 +38,27 @@ fn state(metrics: &Metrics, probe: &str, member: &str) -> Option<String> {
     let sum: f64 = all.iter().map(|sample| sample.value).sum();
     assert!(all.is_empty() || (all.len() == 9 && sum == 1.0), "not one-hot: {all:?}");
     all.iter().find(|sample| sample.value == 1.0).map(|sample| sample.labels["state"].clone())
+}
+
+/// The keys of a login over TLS as the user that needs no privileges.
+fn login_over_tls(set: &ReplicaSet) -> String {
+    let user = User::midwatch();
+    let password = set.folder().join("password");
+    std::fs::write(&password, &user.password).unwrap();
+    format!(
+        "tls.ca_file = \"{}\"\nusername = \"{}\"\npassword = {{ file = \"{}\" }}\n",
+        set.ca_path().display(),
+        user.name,
+        password.display()
+    )
+}
+
+/// Metrics in which each of so many probes has ended so many runs.
+async fn after_runs(daemon: &Midwatch, probes: usize, runs: f64) -> Metrics {
+    daemon
+        .until("runs of every probe", |metrics| {
+            let ended: Vec<_> = metrics.all("midwatch_probe_runs_total", &[]).map(|sample| sample.value).collect();
+            (ended.len() == probes && ended.iter().all(|ended| *ended >= runs)).then(|| metrics.clone())
+        })
+        .await
 }

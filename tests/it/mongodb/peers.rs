@@ -2,7 +2,7 @@
 
 use lab::net::{Blackhole, Peer, Refused, Then};
 
-use super::{FAILURES, observed, probe, state, success};
+use super::{FAILURES, after_runs, observed, probe, state, success};
 use crate::support::Midwatch;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,12 +33,7 @@ async fn every_way_of_not_answering_has_its_own_reason() {
     ]
     .concat();
     let daemon = Midwatch::start(&text).await;
-    let metrics = daemon
-        .until("two runs of each", |metrics| {
-            let runs: Vec<_> = metrics.all("midwatch_probe_runs_total", &[]).map(|sample| sample.value).collect();
-            (runs.len() == 3 && runs.iter().all(|runs| *runs >= 2.0)).then(|| metrics.clone())
-        })
-        .await;
+    let metrics = after_runs(&daemon, 3, 2.0).await;
     for (host, phase, reason) in &expected {
         assert_eq!(success(&metrics, "all", host), Some(0.0), "{host}");
         assert_eq!(state(&metrics, "all", host).as_deref(), Some("unreachable"));

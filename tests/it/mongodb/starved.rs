@@ -1,9 +1,9 @@
 //! The story this project exists for: compressors take one member's CPU, and its new connections say so.
 
 use lab::load::Hog;
-use lab::mongodb::{Options, ReplicaSet, Tls, User};
+use lab::mongodb::{Options, ReplicaSet, Tls};
 
-use super::{CONNECT, probe};
+use super::{CONNECT, login_over_tls, probe};
 use crate::support::{Metrics, Midwatch};
 
 /// The core that is hogged, and the one for everything else.
@@ -58,15 +58,7 @@ async fn a_starved_member_shows_in_hello_auth_and_tls_and_not_in_tcp() {
     for member in 0..3 {
         set.pin(member, if member == victim { HOGGED } else { QUIET }).unwrap();
     }
-    let user = User::midwatch();
-    let password = set.folder().join("password");
-    std::fs::write(&password, &user.password).unwrap();
-    let rest = format!(
-        "interval = \"500ms\"\ntimeout = \"490ms\"\ntls.ca_file = \"{}\"\nusername = \"{}\"\npassword = {{ file = \"{}\" }}",
-        set.ca_path().display(),
-        user.name,
-        password.display()
-    );
+    let rest = format!("interval = \"500ms\"\ntimeout = \"490ms\"\n{}", login_over_tls(&set));
     let hosts = set.hosts();
     let daemon = Midwatch::start(&probe("story", &hosts, &rest)).await;
     lab::process::pin(daemon.child.id().unwrap(), QUIET).unwrap();
