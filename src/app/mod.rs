@@ -21,7 +21,6 @@ use crate::probe::{KINDS, Shared};
 use crate::settings::Problems;
 
 pub use log::Log;
-pub use metrics::METRICS;
 pub use once::probe;
 
 /// Why a command ended without success.

@@ -233,7 +233,7 @@ impl Loader {
             None => saved.and_then(|saved| saved.get(&candidate.file)).map(Arc::from),
         };
         let Some(text) = text else { return };
-        let again = reader.fragment(&candidate.file, &text, &main.defaults, candidate.include).ok();
+        let again = reader.fragment(&candidate.file, &text, main, candidate.include).ok();
         // What runs goes on even when its text could not be read again, because a secret is missing for a moment.
         let as_it_is = || good.map(|good| Parsed::of(&candidate.file, &good.text, &good.probes));
         candidate.parsed = again.or_else(as_it_is);
@@ -374,7 +374,7 @@ impl Good {
 
 fn present(reader: &Reader<'_>, main: &Main, candidate: &Candidate<'_>) -> Result<Parsed, Vec<Problem>> {
     let text = text(reader.files, &candidate.file).map_err(|problem| vec![problem])?;
-    reader.fragment(&candidate.file, &text, &main.defaults, candidate.include)
+    reader.fragment(&candidate.file, &text, main, candidate.include)
 }
 
 /// The problem of each name that another file has.

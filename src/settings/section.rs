@@ -142,6 +142,17 @@ impl<'a> Section<'a> {
         self.source.record(at, &self.path, message.into());
     }
 
+    /// The names in the key's table with their places, whether or not the values are good; none if it is no table.
+    pub fn names(&self, key: &str) -> Vec<(&'a str, usize)> {
+        let table = self.table.get(key).and_then(|value| value.get_ref().as_table());
+        table.into_iter().flat_map(|table| table.keys()).map(|key| (&**key.get_ref(), key.span().start)).collect()
+    }
+
+    /// Records a problem at a place of the file. The message must not contain a value.
+    pub fn problem_at(&mut self, offset: usize, message: impl Into<String>) {
+        self.source.record(offset, &self.path, message.into());
+    }
+
     /// Accepts a key without reading it.
     pub fn ignore(&mut self, key: &'static str) {
         let _ = self.ask(key);

@@ -361,3 +361,17 @@ fn five_thousand_probes_take_no_quadratic_time() {
     assert_eq!(problems.lines().count(), 1001);
     assert!(loaded.as_secs() < 20 && noop.as_secs() < 4 && start.elapsed().as_secs() < 30);
 }
+
+#[test]
+fn an_included_file_is_bad_if_its_type_clashes_with_the_labels_of_the_main_file() {
+    let labels = "[labels]\nmember = \"x\"\n";
+    let mut world = World::new(&format!("{INCLUDE}{labels}"));
+    world.write("conf.d/a.toml", format!("{}{}", probe("a"), probe("b")));
+    let (config, problems) = world.new_config();
+    assert_eq!(names(&config), [""; 0]);
+    let clash = "metrics of probe type `made` have this label themselves\n";
+    assert_eq!(problems, format!("conf.d/a.toml:1:8: probe.made: [labels] of the main file holds `member`: {clash}"));
+    // In the main file itself it is the label that is wrong.
+    world.write("midwatch.toml", format!("{labels}{}{}", probe("a"), probe("b")));
+    assert_eq!(world.refused(), format!("midwatch.toml:2:1: `labels`: `member`: {clash}"));
+}
