@@ -203,8 +203,11 @@ impl<'a> Section<'a> {
         for key in self.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {
             let free = self.asked.iter().copied().filter(|asked| !self.has(asked));
             let name = escape(key.get_ref());
-            let hint = match nearest(key.get_ref(), free) {
-                Some(near) => format!(", did you mean `{near}`?"),
+            let near = nearest(key.get_ref(), free).map(|near| (near, "?"));
+            // A key that is there already was hardly meant, but one that is not near enough was less so.
+            let present = || Some((nearest(key.get_ref(), self.asked.iter().copied())?, ", which is there as well?"));
+            let hint = match near.or_else(present) {
+                Some((near, end)) => format!(", did you mean `{near}`{end}"),
                 None if self.asked.is_empty() || self.asked.len() > MAX_LISTED => String::new(),
                 None => format!(", expected `{}`", self.asked.join("`, `")),
             };
