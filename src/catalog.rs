@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::app::METRICS as APP_METRICS;
 use crate::metrics::exposition::text;
-use crate::metrics::{Desc, Process, Recorder, SeriesSet, Snapshot, Type};
+use crate::metrics::{Desc, Recorder, SeriesSet, Snapshot, Type};
 use crate::probe::{KINDS, Kind};
-use crate::scheduler::{START_DELAY, Spec, verdict};
+use crate::scheduler::{Spec, process_metrics, verdict};
 
 /// A heading and the metrics below it.
 pub struct Chapter {
@@ -28,7 +27,7 @@ pub fn chapters() -> Vec<Chapter> {
     let process = Chapter {
         title: "The daemon".to_owned(),
         about: "Once for each process, with the labels of `[labels]`.",
-        metrics: APP_METRICS.iter().chain(&[START_DELAY.desc()]).chain(Process::METRICS).copied().collect(),
+        metrics: process_metrics().collect(),
     };
     let kind = |kind: &Kind| Chapter {
         title: format!("Probe type `{}`", kind.name),

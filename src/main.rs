@@ -21,9 +21,16 @@ fn main() -> ExitCode {
     };
     match execute(cli) {
         Ok((text, success)) => {
-            // A reader that has gone, such as `head`, is no failure.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            let mut out = std::io::stdout();
+            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                // A reader that has gone, such as `head`, is no failure.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    let _ = writeln!(std::io::stderr(), "cannot write the output: {error}");
+                    ExitCode::FAILURE
+                }
+                _ if success => ExitCode::SUCCESS,
+                _ => ExitCode::FAILURE,
+            }
         }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{error}");
@@ -39,16 +46,21 @@ fn main() -> ExitCode {
 fn execute(cli: Cli) -> Result<(String, bool), Error> {
     let log = Log::start(cli.log_format, cli.log_level.as_deref()).map_err(Error::Usage)?;
     match cli.command {
-        Command::Run { config } => runtime()?.block_on(app::run(&config, &log)).map(|()| (String::new(), true)),
+        Command::Run { config } => block_on(app::run(&config, &log)).map(|()| (String::new(), true)),
         Command::Check { files, without_secrets } => app::check(&files, without_secrets).map(|text| (text, true)),
-        Command::Probe { kind, name, config } => runtime()?.block_on(app::probe(&kind, &name, &config)),
+        Command::Probe { kind, name, config } => block_on(app::probe(&kind, &name, &config)),
         Command::Metrics { config } => app::metrics(config.as_deref()).map(|text| (text, true)),
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Builder::new_multi_thread()
+/// Runs to the end on a runtime of its own.
+fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::Failed(format!("cannot start the runtime: {error}")))
+        .map_err(|error| Error::Failed(format!("cannot start the runtime: {error}")))?;
+    let result = runtime.block_on(future);
+    // A load that hangs on a file is not waited for.
+    runtime.shutdown_background();
+    result
 }

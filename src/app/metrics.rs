@@ -3,64 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::metrics::{
-    BucketRule, COARSE, Counter, Desc, Gauge, Gauges, Histogram, Process, Recorder, SeriesSet, Store, unix_time,
+use crate::metrics::daemon::{
+    BUILD_INFO, CONFIG_HASH, FILE_OK, RELOAD_SUCCESSFUL, RELOAD_TIME, RELOADS, SCRAPE_DURATION, SERIES, SERIES_DROPPED,
 };
+use crate::metrics::{BucketRule, Gauges, Process, Recorder, SeriesSet, Store, unix_time};
 use crate::settings::Problems;
-
-static BUILD_INFO: Gauge<1> = Gauge::new("midwatch_build_info", "Always 1; says which version runs.", &["version"]);
-static RELOAD_SUCCESSFUL: Gauge<0> = Gauge::new(
-    "midwatch_config_last_reload_successful",
-    "Whether the last attempt to load the configuration found no problem in any file.",
-    &[],
-);
-static RELOAD_TIME: Gauge<0> = Gauge::new(
-    "midwatch_config_last_reload_success_timestamp_seconds",
-    "Unix time of the last load of the configuration that found no problem.",
-    &[],
-);
-static RELOADS: Counter<1> = Counter::new(
-    "midwatch_config_reloads_total",
-    "Number of times the configuration was loaded because something changed or asked for it, by result.",
-    &["result"],
-)
-.known(&[&["success"], &["failure"]]);
-static CONFIG_HASH: Gauge<0> = Gauge::new(
-    "midwatch_config_hash",
-    "The first 48 bits of the hash of the configuration that is in force, as a number.",
-    &[],
-);
-static FILE_OK: Gauge<1> = Gauge::new(
-    "midwatch_config_file_ok",
-    "Whether the file's present content is in force; 0 while its last good content, or none, is.",
-    &["file"],
-);
-static SERIES: Gauge<0> = Gauge::new("midwatch_series", "Number of series that the next scrape exposes.", &[]);
-static SERIES_DROPPED: Counter<0> = Counter::new(
-    "midwatch_series_dropped_total",
-    "Number of values that were not recorded because their probe had too many series.",
-    &[],
-);
-static SCRAPE_DURATION: Histogram<0> = Histogram::new(
-    "midwatch_scrape_duration_seconds",
-    "Duration of scrapes of /metrics, from the request to the last byte handed to the connection.",
-    &[],
-    COARSE,
-)
-.fixed();
-
-/// Every metric of this page.
-pub const METRICS: &[&Desc] = &[
-    BUILD_INFO.desc(),
-    RELOAD_SUCCESSFUL.desc(),
-    RELOAD_TIME.desc(),
-    RELOADS.desc(),
-    CONFIG_HASH.desc(),
-    FILE_OK.desc(),
-    SERIES.desc(),
-    SERIES_DROPPED.desc(),
-    SCRAPE_DURATION.desc(),
-];
 
 /// The state of the configuration after an attempt to load it.
 pub(super) struct Loaded<'a> {

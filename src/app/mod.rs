@@ -21,7 +21,6 @@ use crate::probe::{KINDS, Shared};
 use crate::settings::Problems;
 
 pub use log::Log;
-pub use metrics::METRICS;
 pub use once::probe;
 
 /// Why a command ended without success.
@@ -69,20 +68,25 @@ pub async fn run(config: &Path, log: &Log) -> Result<(), Error> {
     serving.await.map_err(|error| Error::Failed(error.to_string()))
 }
 
-/// Becomes true at SIGTERM or SIGINT.
+/// Becomes true at SIGTERM or SIGINT. A second one ends the process at once: who sends it does not want to wait for
+/// responses in flight.
 fn stop_signal() -> Result<watch::Receiver<bool>, Error> {
     let failed = |error: std::io::Error| Error::Failed(format!("cannot receive signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first {
+                sender.send_replace(true);
+            }
         }
-        sender.send_replace(true);
-        // A second signal finds a process that no longer waits for anything.
-        sender.closed().await;
+        tracing::warn!("a second signal, ending at once");
+        std::process::exit(1);
     });
     Ok(receiver)
 }

@@ -1,6 +1,7 @@
 //! Loads the configuration, applies it, and does so again whenever something asks for it.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(super) struct Daemon {
     /// Shared with the thread that loads, which takes over the state of running probes.
     scheduler: Arc<Mutex<Scheduler>>,
     loader: Arc<Mutex<Loader>>,
+    /// Where a change may change the configuration, as of the last load.
+    directories: BTreeSet<PathBuf>,
     shared: Shared,
     server: Server,
     log: Log,
@@ -53,6 +56,7 @@ impl Daemon {
             status: Arc::new(status),
             scheduler: Arc::new(Mutex::new(scheduler)),
             loader: Arc::new(Mutex::new(Loader::new(config, KINDS))),
+            directories: BTreeSet::new(),
             shared,
             server: Server::default(),
             log: log.clone(),
@@ -76,8 +80,7 @@ impl Daemon {
     /// Reloads whenever a file changes or somebody asks, for ever. Ends the probes when dropped.
     pub(super) async fn follow(mut self, mut watcher: Watcher<Reload>) {
         loop {
-            let directories = lock(&self.loader).directories();
-            watcher.watch(&directories);
+            watcher.watch(&self.directories);
             let trigger = watcher.next().await;
             let answer = self.reload(matches!(trigger, Trigger::Poll | Trigger::Files)).await;
             if let Trigger::Requests(requests) = trigger {
@@ -86,12 +89,18 @@ impl Daemon {
         }
     }
 
-    async fn load(&self) -> Loaded {
+    async fn load(&mut self) -> Loaded {
         let (loader, scheduler, shared) = (Arc::clone(&self.loader), Arc::clone(&self.scheduler), self.shared.clone());
-        // Reading files and building thousands of probes would hold up the runs of those that are there.
-        let load = move || lock(&loader).load(&shared, &RunningProbes(&scheduler));
+        // Reading files, following links and building thousands of probes would hold up the runs of those that are there.
+        let load = move || {
+            let mut loader = lock(&loader);
+            (loader.load(&shared, &RunningProbes(&scheduler)), loader.directories())
+        };
         match tokio::task::spawn_blocking(load).await {
-            Ok(loaded) => loaded,
+            Ok((loaded, directories)) => {
+                self.directories = directories;
+                loaded
+            }
             Err(error) => {
                 tracing::error!(%error, "loading the configuration panicked");
                 Loaded::Unchanged { problems: Problems::default(), refused: true }

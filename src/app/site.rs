@@ -30,11 +30,6 @@ impl crate::http::Site for Site {
         self.status.metrics.scraped(took);
     }
 
-    fn ready(&self) -> bool {
-        // The server is started after the first configuration was applied.
-        true
-    }
-
     fn config(&self) -> Arc<str> {
         Arc::clone(&self.status.config.read().unwrap_or_else(PoisonError::into_inner))
     }

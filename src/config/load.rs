@@ -1,6 +1,8 @@
 //! Loads a configuration of several files, each of which may be bad.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod names;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use super::read::{Include, Main, Parsed, Reader, expand, text};
 use super::state::Saved;
 use super::{Built, Config, FileStatus, Spec};
 use crate::probe::{Kind, ProbeId, Shared};
-use crate::settings::{Files, Problem, Problems, Rules, Seen, Source};
+use crate::settings::{Files, Problem, Problems, Seen};
 
 /// The probes that run while a configuration is loaded.
 pub trait Running {
@@ -89,9 +91,6 @@ struct Candidate<'a> {
     version: Version,
     parsed: Option<Parsed>,
 }
-
-/// A file, by its index or `None` for the main one, with the names that are not its own and their places.
-type Conflict = (Option<usize>, Vec<(usize, ProbeId)>);
 
 impl Loader {
     /// A loader of that main file, for the given probe types.
@@ -208,15 +207,24 @@ impl Loader {
         Some(self.adopt(main.server.clone(), &main, saved.as_ref(), &candidates))
     }
 
-    /// The included files. One that two patterns match belongs to the first.
+    /// The included files. One that two patterns match belongs to the first. One that a pattern finds by several ways,
+    /// as links make them, has the shortest.
     fn candidates<'m>(&self, main: &'m Main) -> Vec<Candidate<'m>> {
-        let mut known = HashSet::from([self.main.clone()]);
-        let files = main.includes.iter().flat_map(|include| include.found.iter().map(move |file| (include, file)));
-        files
-            .map(|(include, file)| (include, Arc::<Path>::from(file.as_path())))
-            .filter(|(_, file)| known.insert(file.clone()))
-            .map(|(include, file)| Candidate { file, include, version: Version::Present, parsed: None })
-            .collect()
+        let mut known = HashSet::from([real(&self.main)]);
+        let mut candidates = Vec::new();
+        for include in &main.includes {
+            let mut found: Vec<_> = include.found.iter().collect();
+            found.sort_by_key(|file| file.components().count());
+            found.retain(|file| known.insert(real(file)));
+            found.sort();
+            candidates.extend(found.into_iter().map(|file| Candidate {
+                file: file.as_path().into(),
+                include,
+                version: Version::Present,
+                parsed: None,
+            }));
+        }
+        candidates
     }
 
     /// Replaces a version that cannot be used by the one that was good last, and that one by nothing.
@@ -233,84 +241,13 @@ impl Loader {
             None => saved.and_then(|saved| saved.get(&candidate.file)).map(Arc::from),
         };
         let Some(text) = text else { return };
-        let again = reader.fragment(&candidate.file, &text, &main.defaults, candidate.include).ok();
+        let again = reader.fragment(&candidate.file, &text, main, candidate.include).ok();
         // What runs goes on even when its text could not be read again, because a secret is missing for a moment.
         let as_it_is = || good.map(|good| Parsed::of(&candidate.file, &good.text, &good.probes));
         candidate.parsed = again.or_else(as_it_is);
         if candidate.parsed.is_some() {
             candidate.version = Version::LastGood;
         }
-    }
-
-    /// Resolves names that several files define, until none is left. False if the main file has to be refused.
-    fn settle(
-        &self,
-        reader: &Reader<'_>,
-        main: &Main,
-        saved: Option<&Saved>,
-        (candidates, problems): (&mut Vec<Candidate<'_>>, &mut Vec<Problem>),
-    ) -> bool {
-        loop {
-            let conflicts = self.conflicts(main, candidates);
-            if conflicts.is_empty() {
-                return true;
-            }
-            for (loser, offsets) in conflicts {
-                let Some(candidate) = loser.and_then(|index| candidates.get_mut(index)) else {
-                    problems.extend(duplicates(reader.files, &main.parsed, &offsets));
-                    return false;
-                };
-                if let Some(parsed) = candidate.parsed.as_ref().filter(|_| candidate.version == Version::Present) {
-                    problems.extend(duplicates(reader.files, parsed, &offsets));
-                }
-                self.fall_back(reader, main, saved, candidate);
-            }
-        }
-    }
-
-    /// The files that define a name which is not theirs.
-    fn conflicts(&self, main: &Main, candidates: &[Candidate<'_>]) -> Vec<Conflict> {
-        let mut holders: HashMap<&ProbeId, Vec<(Option<usize>, usize)>> = HashMap::new();
-        let fragments =
-            candidates.iter().enumerate().map(|(index, candidate)| (Some(index), candidate.parsed.as_ref()));
-        for (holder, parsed) in std::iter::once((None, Some(&main.parsed))).chain(fragments) {
-            for probe in parsed.iter().flat_map(|parsed| &parsed.probes) {
-                holders.entry(&probe.spec.id).or_default().push((holder, probe.offset));
-            }
-        }
-        let mut losers: BTreeMap<Option<usize>, Vec<(usize, ProbeId)>> = BTreeMap::new();
-        for (id, holders) in holders.into_iter().filter(|(_, holders)| holders.len() > 1) {
-            let owner = self.owner(id, &holders, candidates);
-            for (holder, offset) in holders.into_iter().filter(|(holder, _)| Some(*holder) != owner) {
-                losers.entry(holder).or_default().push((offset, id.clone()));
-            }
-        }
-        losers.into_iter().collect()
-    }
-
-    /// Whose a name is: of the file whose probe runs; at start, of the main file, or of the only one that had the name
-    /// when it was last good. `None`: of nobody.
-    fn owner(
-        &self,
-        id: &ProbeId,
-        holders: &[(Option<usize>, usize)],
-        candidates: &[Candidate<'_>],
-    ) -> Option<Option<usize>> {
-        let file = |holder: Option<usize>| match holder {
-            None => Some(&self.main),
-            Some(index) => candidates.get(index).map(|candidate| &candidate.file),
-        };
-        let running = self.owners.get(id);
-        let runs =
-            holders.iter().map(|(holder, _)| *holder).find(|holder| running.is_some() && file(*holder) == running);
-        let in_main = || holders.iter().any(|(holder, _)| holder.is_none()).then_some(None);
-        let restored = |holder: &Option<usize>| {
-            holder
-                .and_then(|index| candidates.get(index))
-                .is_some_and(|candidate| candidate.version == Version::LastGood)
-        };
-        let mut earlier = holders.iter().map(|(holder, _)| *holder).filter(restored);
-        runs.or_else(in_main).or_else(|| earlier.next().filter(|_| earlier.next().is_none()))
     }
 
     /// Makes the result, and remembers it as what is in effect.
@@ -372,18 +309,16 @@ impl Good {
     }
 }
 
-fn present(reader: &Reader<'_>, main: &Main, candidate: &Candidate<'_>) -> Result<Parsed, Vec<Problem>> {
-    let text = text(reader.files, &candidate.file).map_err(|problem| vec![problem])?;
-    reader.fragment(&candidate.file, &text, &main.defaults, candidate.include)
+/// The file without links. Those of its directory are followed first: at the end of a loop of links, one more would be
+/// one too many.
+fn real(file: &Path) -> PathBuf {
+    let followed = || file.parent()?.canonicalize().ok()?.join(file.file_name()?).canonicalize().ok();
+    file.canonicalize().ok().or_else(followed).unwrap_or_else(|| file.to_owned())
 }
 
-/// The problem of each name that another file has.
-fn duplicates(files: &Files, parsed: &Parsed, offsets: &[(usize, ProbeId)]) -> Vec<Problem> {
-    let source = Source::new(&parsed.file, &parsed.text, Rules::Main, files);
-    for (offset, id) in offsets {
-        source.record(*offset, &format!("probe.{id}"), "another file defines a probe of this type and name".into());
-    }
-    source.into_problems()
+fn present(reader: &Reader<'_>, main: &Main, candidate: &Candidate<'_>) -> Result<Parsed, Vec<Problem>> {
+    let text = text(reader.files, &candidate.file).map_err(|problem| vec![problem])?;
+    reader.fragment(&candidate.file, &text, main, candidate.include)
 }
 
 fn hash(texts: &[(Arc<Path>, Arc<str>)]) -> u64 {

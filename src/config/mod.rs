@@ -3,6 +3,7 @@
 //!
 //! A configuration is read, checked and built whole before anything running is touched; see [`Loader`].
 
+mod clash;
 mod load;
 mod read;
 mod redact;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::server::Server;
-use super::{Built, Running, Spec};
+use super::{Built, Running, Spec, clash};
 use crate::probe::{AnyConfig, Common, Defaults, Kind, OPTIONAL, ProbeId, Shared};
 use crate::settings::{Files, Labels, MAX_CONFIG_BYTES, Problem, Rules, Section, Source, escape, nearest};
 
@@ -103,7 +103,8 @@ impl Reader<'_> {
             };
             let includes = root.sections("include", |section| self.include(file, section)).unwrap_or_default();
             let mut probes = Vec::new();
-            self.probes(&mut root, (&defaults, file), None, &mut probes);
+            let used = self.probes(&mut root, (&defaults, file), None, &mut probes);
+            clash::in_all(&mut root, &used);
             root.finish();
             Main {
                 server,
@@ -121,7 +122,7 @@ impl Reader<'_> {
         &self,
         file: &Arc<Path>,
         text: &Arc<str>,
-        defaults: &Defaults,
+        main: &Main,
         include: &Include,
     ) -> Result<Parsed, Vec<Problem>> {
         let rules = Rules::Fragment { secret_dirs: include.secret_dirs.clone() };
@@ -138,7 +139,7 @@ impl Reader<'_> {
                     root.ignore(key);
                 }
             }
-            self.probes(&mut root, (defaults, file), include.types.as_deref(), &mut probes);
+            self.probes(&mut root, (&main.defaults, file), Some((include, &main.labels)), &mut probes);
             root.finish();
         }
         let problems = source.into_problems();
@@ -159,14 +160,16 @@ impl Reader<'_> {
         Some(Include { pattern, found, secret_dirs, types })
     }
 
-    /// Reads every `[probe.<type>.<name>]`.
+    /// Reads every `[probe.<type>.<name>]`, and says which types there are.
     fn probes(
         &self,
         root: &mut Section<'_>,
         inherited: (&Defaults, &Arc<Path>),
-        types: Option<&[String]>,
+        include: Option<(&Include, &Labels)>,
         probes: &mut Vec<Defined>,
-    ) {
+    ) -> Vec<&'static Kind> {
+        let mut used = Vec::new();
+        let types = include.and_then(|(include, _)| include.types.as_deref());
         root.tables("probe", |name, section| {
             let allowed = types.is_none_or(|types| types.iter().any(|allowed| allowed == name));
             let Some(kind) = self.kind(name).filter(|_| allowed) else {
@@ -174,8 +177,13 @@ impl Reader<'_> {
                 section.ignore_rest();
                 return;
             };
+            used.push(kind);
+            if let Some((_, labels)) = include {
+                clash::in_included(section, kind, &labels.0);
+            }
             section.each(|name, section| probes.extend(self.probe(kind, name, inherited, section)));
         });
+        used
     }
 
     fn kind(&self, name: &str) -> Option<&'static Kind> {
@@ -215,11 +223,7 @@ impl Reader<'_> {
         }
         let enabled = section.or("enabled", true);
         let common = Common::read(section, defaults);
-        let taken = |label: &String| kind.metrics.iter().any(|metric| metric.labels.contains(&label.as_str()));
-        if common.labels.keys().any(taken) {
-            let message = format!("`labels`: holds a label that metrics of type `{}` have themselves", kind.name);
-            section.problem(Some("labels"), message);
-        }
+        clash::in_probe(section, kind);
         let config = kind.read(section)?;
         if section.problems() > before {
             return None;

@@ -19,7 +19,7 @@ pub struct Server {
     pub state_dir: Option<PathBuf>,
     /// What is logged; `None` leaves it to the command line.
     pub log_level: Option<LevelFilter>,
-    /// How long runs in flight may take to end after SIGTERM.
+    /// How long HTTP responses in flight may take to end after SIGTERM. Runs in flight are given up at once.
     pub shutdown_grace: Duration,
 }
 

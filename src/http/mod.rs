@@ -19,16 +19,14 @@ pub use server::Server;
 
 use crate::metrics::Snapshot;
 
-/// What the server serves.
+/// What the server serves. It is ready from the start, so it must not be served before the first configuration is applied;
+/// during the shutdown the server answers "not ready" by itself.
 pub trait Site: Send + Sync + 'static {
     /// What `/metrics` writes. Called once for each scrape, not for `HEAD`.
     fn scrape(&self) -> Snapshot;
 
     /// A scrape is over: its body was handed to the socket, or the client went away. `took` counts from the request.
     fn scraped(&self, took: Duration);
-
-    /// Whether a configuration is applied. During the shutdown the server answers "not ready" by itself.
-    fn ready(&self) -> bool;
 
     /// The configuration in force, without its secrets.
     fn config(&self) -> Arc<str>;
@@ -80,7 +78,7 @@ pub struct Limits {
     /// For the client to close after the last response, while what it still sends is discarded: closed at once, a
     /// connection is reset, and the client may never see why it was refused.
     pub linger_time: Duration,
-    /// Connections on each address. When there are more, the one that has been without a request for longest makes
+    /// Connections on each address. When there are more, the one that has been without a whole request for longest makes
     /// way; when all are busy, the new one is answered 503. Well below the usual limit of 1024 file descriptors,
     /// because probes need some too.
     pub connections: usize,

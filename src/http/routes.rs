@@ -10,6 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
 use super::body::{Content, Finally, Pieces};
+use super::socket::Busy;
 use super::{Limits, Site};
 use crate::metrics::exposition::text;
 
@@ -75,8 +76,8 @@ pub(super) struct Desk<S> {
 }
 
 impl<S: Site> Desk<S> {
-    /// Answers one request.
-    pub(super) async fn answer(self, request: Request<Incoming>) -> Response<Content> {
+    /// Answers one request. `busy` is its connection.
+    pub(super) async fn answer(self, request: Request<Incoming>, busy: &Busy) -> Response<Content> {
         let Some(route) = Route::find(request.uri().path()) else {
             return plain(StatusCode::NOT_FOUND, "There is no such page.\n");
         };
@@ -90,7 +91,7 @@ impl<S: Site> Desk<S> {
             return response;
         }
         let head = request.method() == Method::HEAD;
-        if let Err(refused) = self.discard_body(request.into_body()).await {
+        if let Err(refused) = self.discard_body(request.into_body(), busy).await {
             return refused;
         }
         match route {
@@ -105,10 +106,13 @@ impl<S: Site> Desk<S> {
 
     /// Reads a body, which no request needs, so that the connection can be used again. Refuses one that is too large
     /// before reading it, or, if its length was not announced, as soon as it shows.
-    async fn discard_body(&self, body: Incoming) -> Result<(), Response<Content>> {
+    async fn discard_body(&self, body: Incoming, busy: &Busy) -> Result<(), Response<Content>> {
         let too_large = || last(plain(StatusCode::PAYLOAD_TOO_LARGE, "No request here needs such a body.\n"));
         if body.size_hint().lower() > self.limits.body_bytes as u64 {
             return Err(too_large());
+        }
+        if body.is_end_stream() {
+            return Ok(());
         }
         let mut body = Limited::new(body, self.limits.body_bytes);
         let read = async {
@@ -117,7 +121,7 @@ impl<S: Site> Desk<S> {
             }
             Ok(())
         };
-        match timeout(self.limits.body_time, read).await {
+        match busy.body(timeout(self.limits.body_time, read)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(problem)) => {
                 let problem: Box<dyn std::error::Error + Send + Sync> = problem;
@@ -140,10 +144,8 @@ impl<S: Site> Desk<S> {
     fn ready(&self) -> Response<Content> {
         if self.closing {
             plain(StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n")
-        } else if self.site.ready() {
-            plain(StatusCode::OK, "ready\n")
         } else {
-            plain(StatusCode::SERVICE_UNAVAILABLE, "not ready: no configuration has been applied yet\n")
+            plain(StatusCode::OK, "ready\n")
         }
     }
 

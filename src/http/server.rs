@@ -261,7 +261,8 @@ async fn answer<S: Site>(
     let Context { site, port, limits, closing } = context;
     let path = request.uri().path().to_owned();
     let closing = *closing.borrow();
-    let answer = std::panic::AssertUnwindSafe(Desk { site, port, limits, closing }.answer(request)).catch_unwind();
+    let answer =
+        std::panic::AssertUnwindSafe(Desk { site, port, limits, closing }.answer(request, &busy)).catch_unwind();
     let response = answer.await.unwrap_or_else(|_| {
         tracing::error!(path, "the answer to a request panicked");
         internal_error()

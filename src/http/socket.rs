@@ -26,6 +26,8 @@ enum Stage {
     Idle,
     /// A header is being read, or none has been yet.
     Header,
+    /// A request's body is awaited, which has a deadline of its own.
+    Body,
     /// A request is being answered.
     Busy,
 }
@@ -53,7 +55,7 @@ impl Gate {
         match stage {
             Stage::Idle => Some(since + limits.idle_time),
             Stage::Header => Some(since + limits.header_time),
-            Stage::Busy => None,
+            Stage::Body | Stage::Busy => None,
         }
     }
 
@@ -76,6 +78,17 @@ impl Gate {
 /// A request that is being answered, until its response is written or given up.
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Gate>);
+
+impl Busy {
+    /// Waits for the request's body. Until it is there, the connection may have to make way like one without a request:
+    /// bodies that never come would otherwise keep every scrape out.
+    pub(super) async fn body<T>(&self, body: impl Future<Output = T>) -> T {
+        self.0.enter(Stage::Body);
+        let result = body.await;
+        self.0.enter(Stage::Busy);
+        result
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

@@ -23,7 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A made-up site, as large as the test needs it.
 struct MadeUp {
     set: Arc<SeriesSet>,
-    ready: AtomicBool,
     scraped: AtomicUsize,
     reload: Mutex<Reload>,
     reloads: AtomicUsize,
@@ -42,7 +41,6 @@ impl MadeUp {
         });
         Arc::new(Self {
             set,
-            ready: AtomicBool::new(true),
             scraped: AtomicUsize::new(0),
             reload: Mutex::new(Reload { ok: true, text: "1 added".into() }),
             reloads: AtomicUsize::new(0),
@@ -70,10 +68,6 @@ impl Site for MadeUp {
 
     fn scraped(&self, _: Duration) {
         self.scraped.fetch_add(1, SeqCst);
-    }
-
-    fn ready(&self) -> bool {
-        self.ready.load(SeqCst)
     }
 
     fn config(&self) -> Arc<str> {
@@ -357,16 +351,6 @@ async fn administration_is_on_its_own_address_only() {
 }
 
 #[tokio::test]
-async fn readiness_follows_the_site() {
-    let server = Running::start(MadeUp::new(1), Limits::default()).await;
-    server.site.ready.store(false, SeqCst);
-    assert_eq!(server.ask("GET /-/ready").await.status, 503);
-    assert_eq!(server.ask("GET /-/healthy").await.status, 200);
-    server.site.ready.store(true, SeqCst);
-    assert_eq!(server.ask("GET /-/ready").await.status, 200);
-}
-
-#[tokio::test]
 async fn a_failed_reload_is_422_with_every_problem() {
     let server = Running::start(MadeUp::new(1), Limits::default()).await;
     *server.site.reload.lock().unwrap() = Reload { ok: false, text: "a.toml:1:2: one\na.toml:3:4: two".into() };
@@ -573,6 +557,31 @@ async fn connections_without_a_request_make_way_for_new_ones() {
     for client in &mut silent[..40] {
         client.ends().await;
     }
+}
+
+#[tokio::test]
+async fn bodies_that_never_come_keep_no_scrape_out() {
+    let limits = Limits { connections: 8, body_time: 10 * PATIENCE, ..Limits::default() };
+    let server = Running::start(MadeUp::new(1), limits).await;
+    let mut slow = Vec::new();
+    for request in ["GET /metrics", "HEAD /metrics", "POST /-/reload", "GET /-/healthy"].iter().cycle().take(8) {
+        let mut client = server.connect().await;
+        // The server says when it begins to wait for the body.
+        let rest = "Host: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n";
+        client.send(&format!("{request} HTTP/1.1\r\n{rest}")).await;
+        let told = timeout(PATIENCE, client.read_reply(false)).await.unwrap().unwrap();
+        assert_eq!(told.status, 100, "{request}");
+        client.send("x").await;
+        slow.push(client);
+    }
+    for _ in 0..3 {
+        assert_eq!(server.ask("GET /metrics").await.status, 200);
+    }
+    // The first to come is the first to go, without an answer; who is left is served once the body is there.
+    assert_eq!(slow[0].ends().await, b"");
+    slow[7].send("123456789").await;
+    assert_eq!(slow[7].reply().await.unwrap().status, 200);
+    assert_eq!(server.site.reloads.load(SeqCst), 0);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Metrics: how one is declared ([`desc`]), recorded during a run ([`recorder`]), kept ([`store`]) and written
 //! ([`exposition`]). Knows nothing of probes.
 
+pub mod daemon;
 pub mod desc;
 pub mod exposition;
 mod histogram;

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::metrics::{BucketRule, Histogram, Live, Recorder, SeriesSet, Store};
+use crate::metrics::{BucketRule, Desc, Histogram, Live, Process, Recorder, SeriesSet, Store, daemon};
 use crate::probe::{AnyConfig, AnyProbe, Common, Cycle, Kind, ProbeId, Shared};
 
 pub use verdict::Run;
@@ -29,6 +29,11 @@ pub(crate) static START_DELAY: Histogram<1> = Histogram::new(
     crate::metrics::COARSE,
 )
 .fixed();
+
+/// Every metric that belongs to the process and to no probe: its series have the labels of `[labels]`.
+pub fn process_metrics() -> impl Iterator<Item = &'static Desc> {
+    daemon::METRICS.iter().copied().chain([START_DELAY.desc()]).chain(Process::METRICS.iter().copied())
+}
 
 /// A probe that is built and ready to run.
 #[derive(Clone)]

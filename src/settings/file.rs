@@ -121,7 +121,16 @@ impl Files {
         self.peek(path, limit)
     }
 
-    /// The same, without making the configuration depend on it.
+    /// The same of a path whose links were followed before, or could not be: what was followed is what is opened, so
+    /// that a link which is changed meanwhile leads nowhere else. The configuration depends on the path.
+    pub(super) fn read_resolved(&self, path: &Path, real: Result<PathBuf, ReadError>, limit: u64) -> Entry {
+        let entry = real.and_then(|real| self.peek(&real, limit));
+        self.used.borrow_mut().entry(path.to_owned()).or_insert(limit);
+        self.read.borrow_mut().entry(path.to_owned()).or_insert_with(|| entry.clone());
+        entry
+    }
+
+    /// The same as `read`, without making the configuration depend on it.
     fn peek(&self, path: &Path, limit: u64) -> Entry {
         if let Some(entry) = self.read.borrow().get(path) {
             return entry.clone();

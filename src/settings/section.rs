@@ -142,6 +142,17 @@ impl<'a> Section<'a> {
         self.source.record(at, &self.path, message.into());
     }
 
+    /// The names in the key's table with their places, whether or not the values are good; none if it is no table.
+    pub fn names(&self, key: &str) -> Vec<(&'a str, usize)> {
+        let table = self.table.get(key).and_then(|value| value.get_ref().as_table());
+        table.into_iter().flat_map(|table| table.keys()).map(|key| (&**key.get_ref(), key.span().start)).collect()
+    }
+
+    /// Records a problem at a place of the file. The message must not contain a value.
+    pub fn problem_at(&mut self, offset: usize, message: impl Into<String>) {
+        self.source.record(offset, &self.path, message.into());
+    }
+
     /// Accepts a key without reading it.
     pub fn ignore(&mut self, key: &'static str) {
         let _ = self.ask(key);
@@ -192,8 +203,11 @@ impl<'a> Section<'a> {
         for key in self.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {
             let free = self.asked.iter().copied().filter(|asked| !self.has(asked));
             let name = escape(key.get_ref());
-            let hint = match nearest(key.get_ref(), free) {
-                Some(near) => format!(", did you mean `{near}`?"),
+            let near = nearest(key.get_ref(), free).map(|near| (near, "?"));
+            // A key that is there already was hardly meant, but one that is not near enough was less so.
+            let present = || Some((nearest(key.get_ref(), self.asked.iter().copied())?, ", which is there as well?"));
+            let hint = match near.or_else(present) {
+                Some((near, end)) => format!(", did you mean `{near}`{end}"),
                 None if self.asked.is_empty() || self.asked.len() > MAX_LISTED => String::new(),
                 None => format!(", expected `{}`", self.asked.join("`, `")),
             };

@@ -148,10 +148,14 @@ impl<'a> Source<'a> {
 
     /// Reads a file that this one refers to, if it is allowed to. `Ok(None)` stands for one that may be missing.
     pub(super) fn read(&self, path: &Path) -> Result<Option<Arc<Content>>, Cow<'static, str>> {
-        if let Rules::Fragment { secret_dirs } = &self.rules {
-            allowed(path, secret_dirs).inspect_err(|_| self.files.refuse(path))?;
-        }
-        match self.files.read(path, MAX_FILE_BYTES) {
+        let read = match &self.rules {
+            Rules::Main => self.files.read(path, MAX_FILE_BYTES),
+            Rules::Fragment { secret_dirs } => {
+                let real = allowed(path, secret_dirs).inspect_err(|_| self.files.refuse(path))?;
+                self.files.read_resolved(path, real, MAX_FILE_BYTES)
+            }
+        };
+        match read {
             Ok(content) => Ok(Some(content)),
             Err(ReadError::Missing) if self.without_secrets() => Ok(None),
             Err(error) => Err(format!("cannot read the file: {error}").into()),
@@ -160,27 +164,29 @@ impl<'a> Source<'a> {
 }
 
 /// Whether a fragment may read the file. Links are followed first, so that one that leads out of the directory is
-/// refused, while Kubernetes' `..data` links, which stay inside, work.
-fn allowed(path: &Path, dirs: &[PathBuf]) -> Result<(), &'static str> {
+/// refused, while Kubernetes' `..data` links, which stay inside, work. The result is the path without links, or why
+/// there is none.
+fn allowed(path: &Path, dirs: &[PathBuf]) -> Result<Result<PathBuf, ReadError>, &'static str> {
     const REFUSED: &str = "an included file may read only files below the `secret_dirs` of its [[include]]";
     if dirs.is_empty() {
         return Err("an included file may read no file, because its [[include]] has no `secret_dirs`");
     }
-    let below = |real: PathBuf| dirs.iter().filter_map(|dir| dir.canonicalize().ok()).any(|dir| real.starts_with(dir));
+    let below = |real: &Path| dirs.iter().filter_map(|dir| dir.canonicalize().ok()).any(|dir| real.starts_with(dir));
     let parent = || path.parent().map(Path::canonicalize);
-    let inside = match path.canonicalize() {
+    let real = path.canonicalize();
+    let inside = match &real {
         Ok(real) => below(real),
         // What does not exist is where its directory is, and if that does not either, where it is written to be. The
         // words must not tell whether a file outside exists.
         Err(_) => match parent() {
-            Some(Ok(real)) => below(real),
+            Some(Ok(real)) => below(&real),
             _ => {
                 path.components().all(|part| part != Component::ParentDir)
                     && dirs.iter().any(|dir| path.starts_with(dir))
             }
         },
     };
-    if inside { Ok(()) } else { Err(REFUSED) }
+    if inside { Ok(real.map_err(ReadError::from)) } else { Err(REFUSED) }
 }
 
 /// A position in a text that only moves forward, so that placing all problems takes one pass.

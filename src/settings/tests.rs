@@ -45,6 +45,24 @@ fn file_contents_are_equal_by_content_and_read_once() {
     assert!(Arc::ptr_eq(&first, &files.read(&dir.path().join("one"), 100).unwrap()));
 }
 
+/// A link that is changed between the check of where it leads and the reading must not lead elsewhere.
+#[test]
+fn what_was_checked_is_what_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("allowed"), "allowed").unwrap();
+    fs::write(path("secret"), "secret").unwrap();
+    std::os::unix::fs::symlink("secret", path("link")).unwrap();
+    let files = Files::new(false);
+    let read = files.read_resolved(&path("link"), Ok(path("allowed")), 100).unwrap();
+    assert_eq!(read.bytes(), b"allowed");
+    // The link is what the configuration depends on, and it is not what was read.
+    let seen = files.seen();
+    assert!(matches!(&seen[..], [(link, seen)] if *link == path("link") && !Files::new(false).still(link, seen)));
+    let missing = Files::new(false).read_resolved(&path("link"), Err(super::ReadError::Missing), 100);
+    assert_eq!(missing.err(), Some(super::ReadError::Missing));
+}
+
 #[test]
 fn problems_are_one_line_each() {
     let file: Arc<Path> = Path::new("a\nb.toml").into();

@@ -151,7 +151,7 @@ impl<'a> Item<'a> {
     }
 }
 
-/// The one of the names that was probably meant.
+/// The one of the names that was probably meant, in whatever case.
 pub fn nearest<'n>(found: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     // The distance takes time in the product of both lengths, and nobody misspells a name by this much.
     if found.len() > 48 {
@@ -159,7 +159,7 @@ pub fn nearest<'n>(found: &str, names: impl Iterator<Item = &'n str>) -> Option<
     }
     let found = found.to_lowercase();
     names
-        .map(|name| (strsim::damerau_levenshtein(&found, name), name))
+        .map(|name| (strsim::damerau_levenshtein(&found, &name.to_lowercase()), name))
         .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
@@ -233,5 +233,23 @@ impl<T: Value> Value for Vec<T> {
             }
         }
         bad.map_or(Ok(values), |bad| Err(Invalid(bad)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn the_nearest_name_is_found_in_any_case() {
+        let names = || ["SCRAM-SHA-256", "SCRAM-SHA-1", "MONGODB-X509"].into_iter();
+        for (found, expected) in [
+            ("scram-sha-256", Some("SCRAM-SHA-256")),
+            ("Scram-Sha1", Some("SCRAM-SHA-1")),
+            ("MONGODB-x590", Some("MONGODB-X509")),
+            ("plain", None),
+        ] {
+            assert_eq!(nearest(found, names()), expected, "{found}");
+        }
     }
 }

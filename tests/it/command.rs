@@ -213,3 +213,11 @@ fn a_reader_that_has_gone_is_no_failure() {
     let output = output.unwrap();
     assert_eq!((out(&output), err(&output)), ("# Metrics\n", ""));
 }
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(program()).arg("metrics").stdin(Stdio::null()).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).starts_with("cannot write the output: "), "{}", err(&output));
+}

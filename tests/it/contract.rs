@@ -44,6 +44,29 @@ fn every_type_has_an_example_that_is_accepted() {
     assert_eq!(check(&place, &read("config/midwatch.toml")), "");
 }
 
+/// A label that a metric has itself would be twice on its series, and Prometheus would refuse the whole scrape.
+#[test]
+fn no_label_of_a_metric_can_be_configured() {
+    let place = Place::new();
+    let used: String = KINDS.iter().map(|kind| format!("[probe.{}.x]\n", kind.name)).collect();
+    let chapters = catalog::chapters();
+    let labels: BTreeSet<_> =
+        chapters.iter().flat_map(|chapter| &chapter.metrics).flat_map(|desc| desc.labels).collect();
+    assert!(labels.len() > 5, "{labels:?}");
+    for label in labels {
+        let said = check(&place, &format!("[labels]\n{label} = \"x\"\n{used}"));
+        let of_label: Vec<_> = said.lines().filter(|line| line.contains(":2:1: `labels`: ")).collect();
+        assert!(of_label.len() == 1 && of_label[0].contains(&format!("`{label}`")), "{label}: {said}");
+    }
+    for kind in KINDS {
+        for label in kind.metrics.iter().flat_map(|desc| desc.labels) {
+            let said = check(&place, &format!("[probe.{}.x]\nlabels.{label} = \"x\"\n", kind.name));
+            let of_label = said.lines().filter(|line| line.contains(&format!("`labels`: `{label}`: ")));
+            assert_eq!(of_label.count(), 1, "{label}: {said}");
+        }
+    }
+}
+
 #[test]
 fn every_key_that_an_example_only_shows_is_a_key() {
     let place = Place::new();

@@ -43,6 +43,23 @@ async fn a_signal_ends_it_with_runs_and_clients_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    for (first, second) in [("TERM", "INT"), ("INT", "TERM"), ("TERM", "TERM")] {
+        let mut daemon = Midwatch::start("shutdown_grace = \"1h\"\n").await;
+        // A client that never finishes its question is waited for; that it was accepted shows when the next one is answered.
+        let mut slow = TcpStream::connect(&daemon.address).unwrap();
+        slow.write_all(b"GET /metr").unwrap();
+        assert_eq!(daemon.request("GET", "/-/healthy").await.unwrap().0, 200);
+        daemon.signal(first);
+        eventually("it to be stopping", async || daemon.log().contains("stopping").then_some(())).await;
+        daemon.signal(second);
+        let status = daemon.end().await;
+        assert_eq!(status.code(), Some(1), "{first}, {second}: {status}\n{}", daemon.log());
+        assert!(daemon.log().contains("a second signal"), "{}", daemon.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_starts_and_answers_with_no_target_up() {
     let refused = Refused::pick().unwrap();
     let hosts = [refused.address().to_string(), "no-such-host.invalid".to_owned()];

@@ -388,7 +388,7 @@ async fn a_bad_fragment_keeps_its_last_good_version_also_over_a_restart() {
     let green = daemon.place.write("teams/green.toml", &owned_by("red", &peer, "thief"));
     let (status, text) = daemon.post_reload().await;
     assert_eq!(status, 422);
-    assert!(text.contains("green.toml:1:") && text.contains("probe.mongodb.red: another file defines"), "{text}");
+    assert!(text.contains("green.toml:1:") && text.contains("red.toml defines a probe of this type"), "{text}");
     let metrics = daemon.metrics().await;
     assert_eq!((ok(&metrics, &red), ok(&metrics, &green)), (Some(1.0), Some(0.0)));
     assert_eq!(owner(&metrics, "red").as_deref(), Some("three"));

@@ -138,7 +138,7 @@ fn a_name_in_two_files_stays_with_its_running_owner() {
     world.write("conf.d/b.toml", probe("x"));
     world.good();
     world.write("conf.d/a.toml", format!("{}{}", probe("a"), probe("x")));
-    let taken = "conf.d/a.toml:3:1: probe.made.x: another file defines a probe of this type and name\n";
+    let taken = "conf.d/a.toml:3:1: probe.made.x: conf.d/b.toml defines a probe of this type and name, too\n";
     let (config, problems) = world.new_config();
     assert_eq!((names(&config), problems.as_str()), (vec!["x"], taken));
     assert!(config.probes[0].file.ends_with("b.toml"));
@@ -167,9 +167,27 @@ fn a_name_in_two_files_at_start_is_nobodys() {
     world.write("conf.d/c.toml", probe("c"));
     let (config, problems) = world.new_config();
     assert_eq!(names(&config), ["c"]);
-    let what = "probe.made.x: another file defines a probe of this type and name";
-    assert_eq!(problems, format!("conf.d/a.toml:3:1: {what}\nconf.d/b.toml:1:1: {what}\n"));
+    let what = "defines a probe of this type and name, too";
+    let expected = format!(
+        "conf.d/a.toml:3:1: probe.made.x: conf.d/b.toml {what}\nconf.d/b.toml:1:1: probe.made.x: conf.d/a.toml {what}\n"
+    );
+    assert_eq!(problems, expected);
     assert_eq!(world.check(false).expect_err("a check says the same"), problems);
+}
+
+#[test]
+fn a_file_that_links_lead_to_by_several_ways_is_included_once() {
+    let mut world = World::new(&INCLUDE.replace("conf.d/*", "conf.d/**/*"));
+    fs::create_dir(world.path("conf.d/a")).unwrap();
+    world.write("conf.d/a/x.toml", probe("x"));
+    world.write("conf.d/z.toml", probe("z"));
+    symlink("..", world.path("conf.d/a/loop")).unwrap();
+    symlink("z.toml", world.path("conf.d/zz.toml")).unwrap();
+    symlink("../midwatch.toml", world.path("conf.d/main.toml")).unwrap();
+    let config = world.good();
+    assert_eq!(names(&config), ["x", "z"]);
+    let files: Vec<_> = config.files.iter().map(|file| file.path.strip_prefix(world.dir.path()).unwrap()).collect();
+    assert_eq!(files, ["midwatch.toml", "conf.d/a/x.toml", "conf.d/z.toml"].map(std::path::Path::new));
 }
 
 #[test]
@@ -179,12 +197,12 @@ fn the_main_file_and_a_fragment_with_one_name() {
     let (config, problems) = world.new_config();
     assert_eq!(names(&config), ["x"]);
     assert!(config.probes[0].file.ends_with("midwatch.toml"));
-    assert!(problems.starts_with("conf.d/a.toml:1:1: probe.made.x: another"), "{problems}");
+    assert!(problems.starts_with("conf.d/a.toml:1:1: probe.made.x: midwatch.toml defines"), "{problems}");
     // The name of a running fragment is not taken away by the main file.
     world.write("midwatch.toml", INCLUDE);
     world.good();
     world.write("midwatch.toml", format!("{INCLUDE}{}", probe("x")));
-    assert!(world.refused().starts_with("midwatch.toml:7:1: probe.made.x: another"));
+    assert!(world.refused().starts_with("midwatch.toml:7:1: probe.made.x: conf.d/a.toml defines"));
 }
 
 #[test]
@@ -360,4 +378,18 @@ fn five_thousand_probes_take_no_quadratic_time() {
     let problems = World::new(&bad).check(false).expect_err("bad");
     assert_eq!(problems.lines().count(), 1001);
     assert!(loaded.as_secs() < 20 && noop.as_secs() < 4 && start.elapsed().as_secs() < 30);
+}
+
+#[test]
+fn an_included_file_is_bad_if_its_type_clashes_with_the_labels_of_the_main_file() {
+    let labels = "[labels]\nmember = \"x\"\n";
+    let mut world = World::new(&format!("{INCLUDE}{labels}"));
+    world.write("conf.d/a.toml", format!("{}{}", probe("a"), probe("b")));
+    let (config, problems) = world.new_config();
+    assert_eq!(names(&config), [""; 0]);
+    let clash = "metrics of probe type `made` have this label themselves\n";
+    assert_eq!(problems, format!("conf.d/a.toml:1:8: probe.made: [labels] of the main file holds `member`: {clash}"));
+    // In the main file itself it is the label that is wrong.
+    world.write("midwatch.toml", format!("{labels}{}{}", probe("a"), probe("b")));
+    assert_eq!(world.refused(), format!("midwatch.toml:2:1: `labels`: `member`: {clash}"));
 }
