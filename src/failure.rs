@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-use crate::labels::label_values;
+use crate::label_values::label_values;
 
 label_values! {
     /// The closed set of values that the `reason` label takes. Bounded on purpose: what is free text goes into

@@ -9,7 +9,7 @@
 //! - [`scheduler`]: runs probes when they are due.
 //! - [`probe`]: what a probe is, and the probe types.
 //! - [`metrics`]: declares, records, keeps and writes series. [`settings`]: reads values of the configuration.
-//! - [`failure`]: why something failed; `labels`: enums that are label values.
+//! - [`failure`]: why something failed; `label_values`: enums that are label values.
 //!
 //! # Life of a probe
 //! A section `[probe.<type>.<name>]` is read key by key into the type's configuration, and the probe is built from it.
@@ -24,7 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod failure;
 pub mod http;
-mod labels;
+mod label_values;
 pub mod metrics;
 pub mod probe;
 pub mod scheduler;

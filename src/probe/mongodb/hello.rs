@@ -9,7 +9,7 @@ use bson::rawdoc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::wire::{Connection, ServerError};
-use crate::labels::label_values;
+use crate::label_values::label_values;
 use crate::probe::Failure;
 use crate::settings::HostPort;
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::tcp_info::handshake_time;
 use super::{Failure, Reason, clean};
-use crate::labels::label_values;
+use crate::label_values::label_values;
 
 /// How long an attempt may stay unanswered before the next address is tried beside it (RFC 8305, section 5, "Connection
 /// Attempt Delay").
