@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Keeps the night watch over databases, brokers, tunnels and backups: probes them around the clock and exposes what it
-/// measured to Prometheus.
+/// Keeps the night watch over a platform: probes it around the clock and exposes what it measured to Prometheus.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -13,10 +12,10 @@ use clap::{Parser, Subcommand, ValueEnum};
     arg_required_else_help = true,
     after_help = "\
 Examples:
-  midwatch run --config midwatch.toml           watch, and answer on the address in [server] listen
-  midwatch check midwatch.toml                  find every problem of a configuration
+  midwatch run --config midwatch.toml              watch, and answer on the address in [server] listen
+  midwatch check midwatch.toml                     find every problem of a configuration
   midwatch probe mongodb orders -c midwatch.toml   one run now, phase by phase
-  midwatch metrics --config midwatch.toml       what the configuration will cost in series and bytes
+  midwatch metrics --config midwatch.toml          what the configuration will cost in series and bytes
 
 Exit codes: 0 success, 1 failure, 64 wrong usage or configuration."
 )]
