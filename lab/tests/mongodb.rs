@@ -25,7 +25,7 @@ async fn a_set_survives_what_is_done_to_it() {
 
     // Stepping down elects another one.
     set.step_down().await.unwrap();
-    let second = set.wait_primary().await.unwrap();
+    let second = set.wait_settled().await.unwrap();
     assert_ne!(second, first);
 
     // A frozen primary keeps its connections and is replaced.

@@ -59,7 +59,9 @@ impl Member {
         // Small, because several sets run at once on a build machine; no socket file, because that would be outside of the folder.
         arguments.extend(["--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--bind_ip_all"].map(Into::into));
         if let Some(set) = plan.set {
-            arguments.extend(["--replSet", set, "--oplogSize", "64"].map(Into::into));
+            // A checkpoint every second instead of every minute: a primary that was frozen and replaced has to roll back to one,
+            // and without any it aborts (UnrecoverableRollbackError).
+            arguments.extend(["--replSet", set, "--oplogSize", "64", "--syncdelay", "1"].map(Into::into));
         }
         arguments.extend(plan.access.arguments(files, plan.set.is_some()));
         for (name, value) in plan.parameters {

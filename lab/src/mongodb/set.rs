@@ -154,7 +154,8 @@ impl ReplicaSet {
         until("a primary", PATIENCE, async || self.find_primary().await).await
     }
 
-    /// Waits until there is a primary, every running member is in the state it should be in, and all agree on who is primary.
+    /// Waits until there is a primary, every running member is in the state it should be in, all agree on who is primary, and
+    /// each has a point to roll back to.
     pub async fn wait_settled(&self) -> Result<usize> {
         until("all members to be settled", PATIENCE, async || {
             let primary = self.find_primary().await?;
@@ -162,6 +163,7 @@ impl ReplicaSet {
                 self.command(primary, doc! { "replSetGetStatus": 1 }).await.map_err(|error| error.to_string())?;
             self.check_settled(&status)?;
             self.check_agreed(primary).await?;
+            self.check_recoverable().await?;
             Ok(primary)
         })
         .await
@@ -252,6 +254,21 @@ impl ReplicaSet {
             if !good {
                 return Err(format!("{} is {state}", member.host()));
             }
+        }
+        Ok(())
+    }
+
+    /// A primary that is frozen and replaced rolls back when it is thawed, and aborts if it never had a stable checkpoint
+    /// (UnrecoverableRollbackError).
+    async fn check_recoverable(&self) -> Result<(), String> {
+        let holds_data = |(index, member): &(usize, &Member)| *index < self.options.data_members() && member.is_up();
+        for (index, member) in self.members.iter().enumerate().filter(holds_data) {
+            let status =
+                self.command(index, doc! { "replSetGetStatus": 1 }).await.map_err(|error| error.to_string())?;
+            if status.get_timestamp("lastStableRecoveryTimestamp").is_ok_and(|stable| stable.time > 0) {
+                continue;
+            }
+            return Err(format!("{} has no stable checkpoint", member.host()));
         }
         Ok(())
     }
