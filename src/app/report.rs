@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::failure::{Failure, Reason};
-use crate::metrics::recorder::{PhaseTrace, TargetTrace, Trace};
+use crate::metrics::trace::{PhaseTrace, TargetTrace, Trace};
 
 /// The widest bar, in characters.
 const BAR: usize = 40;

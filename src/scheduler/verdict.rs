@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Spec, Watch};
 use crate::failure::{Failure, Reason};
-use crate::metrics::recorder::Trace;
+use crate::metrics::trace::Trace;
 use crate::metrics::{COARSE, Counter, Desc, Gauge, Histogram, Live, Recorder, SeriesSet};
 use crate::probe::{Common, Cycle, Kind, Require, Slo};
 
