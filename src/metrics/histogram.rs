@@ -1,6 +1,5 @@
 //! Bucket bounds: the presets, and bounds rendered once and shared by every histogram that uses them.
 
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::exposition::write_number;
@@ -21,12 +20,17 @@ pub const WAN: &[f64] = &[
 /// Twelve bounds in seconds for durations whose details are told elsewhere.
 pub const COARSE: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Ascending upper bounds without `+Inf`, with their `le` values rendered.
+/// Ascending upper bounds without `+Inf`, with what is written of them rendered.
 #[derive(Debug, PartialEq)]
 pub struct Buckets {
     bounds: Box<[f64]>,
-    rendered: Box<[Box<str>]>,
+    /// `le="0.5"} ` for each bound and `+Inf`, the end of a line's labels.
+    lines: Lines,
+    /// The same with whole numbers written `1.0`, as OpenMetrics wants them.
+    canonical: Lines,
 }
+
+type Lines = Box<[Box<[u8]>]>;
 
 /// The bounds in use. Thousands of probes have the same few, so they are kept once.
 static IN_USE: Mutex<Vec<Weak<Buckets>>> = Mutex::new(Vec::new());
@@ -46,8 +50,9 @@ impl Buckets {
         if let Some(same) = in_use.iter().filter_map(Weak::upgrade).find(|buckets| *buckets.bounds == *bounds) {
             return same;
         }
-        let rendered = bounds.iter().map(|bound| render(*bound)).collect();
-        let buckets = Arc::new(Self { bounds: bounds.into(), rendered });
+        let lines = |whole: &str| bounds.iter().chain(&[f64::INFINITY]).map(|bound| render(*bound, whole)).collect();
+        let (lines, canonical) = (lines(""), lines(".0"));
+        let buckets = Arc::new(Self { bounds: bounds.into(), lines, canonical });
         in_use.push(Arc::downgrade(&buckets));
         buckets
     }
@@ -62,18 +67,26 @@ impl Buckets {
         self.bounds.partition_point(|bound| *bound < value)
     }
 
-    /// The values of `le`, in order, `+Inf` last.
-    pub fn labels(&self) -> impl Iterator<Item = &str> {
-        self.rendered.iter().map(|label| &**label).chain(std::iter::once("+Inf"))
+    /// The upper bounds, without `+Inf`.
+    pub fn bounds(&self) -> &[f64] {
+        &self.bounds
+    }
+
+    /// How the labels of each bucket end, `le="0.5"} `, `+Inf` last; `canonical`: with whole numbers as `1.0`.
+    pub(super) fn lines(&self, canonical: bool) -> impl Iterator<Item = &[u8]> {
+        let lines = if canonical { &self.canonical } else { &self.lines };
+        lines.iter().map(|line| &**line)
     }
 }
 
-fn render(bound: f64) -> Box<str> {
-    let mut text = Vec::new();
-    write_number(&mut text, bound);
-    let mut label = String::with_capacity(text.len());
-    let _ = write!(label, "{}", String::from_utf8_lossy(&text));
-    label.into()
+fn render(bound: f64, whole: &str) -> Box<[u8]> {
+    let mut line = b"le=\"".to_vec();
+    write_number(&mut line, bound);
+    if bound.trunc() == bound && bound.is_finite() {
+        line.extend_from_slice(whole.as_bytes());
+    }
+    line.extend_from_slice(b"\"} ");
+    line.into()
 }
 
 #[cfg(test)]
@@ -96,10 +109,10 @@ mod tests {
 
     #[test]
     fn an_extra_bound_is_inserted_once() {
-        let labels = |also| Buckets::of(&[0.01, 0.05], Some(also)).labels().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(labels(0.025), ["0.01", "0.025", "0.05", "+Inf"]);
-        assert_eq!(labels(0.05), ["0.01", "0.05", "+Inf"]);
-        assert_eq!(labels(0.1), ["0.01", "0.05", "0.1", "+Inf"]);
+        let bounds = |also| Buckets::of(&[0.01, 0.05], Some(also)).bounds().to_vec();
+        assert_eq!(bounds(0.025), [0.01, 0.025, 0.05]);
+        assert_eq!(bounds(0.05), [0.01, 0.05]);
+        assert_eq!(bounds(0.1), [0.01, 0.05, 0.1]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Metrics: how one is declared ([`desc`]), recorded during a run ([`Recorder`]), kept ([`Store`]) and written
 //! ([`exposition`]). Knows nothing of probes.
 
+mod block;
 pub mod daemon;
 pub mod desc;
 pub mod exposition;
+mod family;
 mod guard;
 mod histogram;
 mod label;
@@ -26,6 +28,7 @@ pub use live::Live;
 pub use process::Process;
 pub use recorder::{Phases, Recorder};
 pub use run_id::RunId;
+pub(crate) use series::DROPPED;
 pub use series::{BucketRule, CycleId, Gauges, SeriesSet};
 pub use store::{Snapshot, Store};
 
