@@ -10,6 +10,7 @@ mod guard;
 mod histogram;
 mod label;
 mod live;
+mod native;
 mod process;
 mod recorder;
 mod run_id;
@@ -23,8 +24,9 @@ pub mod trace;
 
 pub use desc::{Counter, Desc, Gauge, Histogram, Type};
 pub use guard::{Phase, Target};
-pub use histogram::{Buckets, COARSE, LAN, WAN};
+pub use histogram::{BACKUP, Buckets, COARSE, LAN, VPN, WAN};
 pub use live::Live;
+pub use native::{Native, NativeRule, Sparse};
 pub use process::Process;
 pub use recorder::{Phases, Recorder};
 pub use run_id::RunId;
