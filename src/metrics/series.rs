@@ -10,7 +10,7 @@ use super::block::Context;
 use super::family::{Family, Index, Meta, Row};
 use super::histogram::Buckets;
 use super::recorder::{Op, Run, Value};
-use super::{Counter, Desc, Type, label, unix_time};
+use super::{Counter, Desc, NativeRule, Type, label, unix_time};
 
 /// How many series one owner may have unless it is told otherwise; those beyond are dropped and counted.
 const MOST_SERIES: usize = 1_000_000;
@@ -29,6 +29,8 @@ pub struct BucketRule {
     pub bounds: Option<Arc<[f64]>>,
     /// A bound that is always among them: the latency that the objective names.
     pub always: Option<f64>,
+    /// How the owner's native histograms count; `None` is that it has none.
+    pub native: Option<NativeRule>,
 }
 
 impl BucketRule {
