@@ -181,7 +181,7 @@ mod tests {
     fn generated_bounds_are_as_short_as_written_ones() {
         assert_eq!(
             written("{ start = \"100us\", factor = 1.5, count = 8 }"),
-            ["0.0001", "0.00015", "0.000225", "0.0003375", "0.00050625", "0.000759375", "0.00113906", "0.00170859",]
+            ["0.0001", "0.00015", "0.000225", "0.0003375", "0.00050625", "0.000759375", "0.00113906", "0.00170859"]
         );
         assert_eq!(written("{ start = 1, factor = 10, count = 4 }"), ["1", "10", "100", "1000"]);
         assert_eq!(written("{ start = 0.1, factor = 3, count = 1 }"), ["0.1"]);
