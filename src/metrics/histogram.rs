@@ -18,6 +18,20 @@ pub const WAN: &[f64] = &[
     0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0,
 ];
 
+/// Bounds in seconds for a tunnel across the Internet: its handshake, and round trips through it. At least ten a decade
+/// from 1 ms to 1 s, where answers lie; above it few, near the seconds after which handshakes are tried again.
+pub const VPN: &[f64] = &[
+    0.0005, 0.00075, 0.001, 0.00125, 0.0015, 0.002, 0.0025, 0.003, 0.004, 0.005, 0.006, 0.0075, 0.01, 0.0125, 0.015,
+    0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.5, 2.0,
+    3.0, 5.0, 7.5, 10.0, 15.0, 30.0,
+];
+
+/// Bounds in seconds for backups: from ten seconds to a day.
+pub const BACKUP: &[f64] = &[
+    10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0, 5400.0, 7200.0, 10800.0, 14400.0,
+    21600.0, 28800.0, 43200.0, 86400.0,
+];
+
 /// Twelve bounds in seconds for durations whose details are told elsewhere.
 pub const COARSE: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
@@ -82,9 +96,16 @@ mod tests {
 
     #[test]
     fn presets_ascend_and_have_the_sizes_that_the_documentation_names() {
-        for (preset, len) in [(LAN, 36), (WAN, 28), (COARSE, 12)] {
+        for (preset, len) in [(LAN, 36), (WAN, 28), (VPN, 41), (BACKUP, 19), (COARSE, 12)] {
             assert!(preset.windows(2).all(|pair| pair[0] < pair[1]));
             assert_eq!(preset.len(), len);
+        }
+    }
+
+    #[test]
+    fn the_bounds_for_tunnels_are_at_least_ten_a_decade_where_answers_lie() {
+        for decade in [0.001..0.01, 0.01..0.1, 0.1..1.0] {
+            assert!(VPN.iter().filter(|bound| decade.contains(*bound)).count() >= 10, "{decade:?}");
         }
     }
 

@@ -6,6 +6,7 @@ pub mod desc;
 pub mod exposition;
 mod histogram;
 mod label;
+mod native;
 mod process;
 pub mod recorder;
 mod series;
@@ -16,7 +17,8 @@ pub(crate) mod testing;
 mod tests;
 
 pub use desc::{Counter, Desc, Gauge, Histogram, Type};
-pub use histogram::{Buckets, COARSE, LAN, WAN};
+pub use histogram::{BACKUP, Buckets, COARSE, LAN, VPN, WAN};
+pub use native::{Native, NativeRule, Sparse};
 pub use process::Process;
 pub use recorder::{Live, Phase, Phases, Recorder, Target};
 pub use series::{BucketRule, CycleId, Gauges, SeriesSet};
