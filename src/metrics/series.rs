@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::histogram::Buckets;
 use super::label;
 use super::recorder::{Op, Run, Value};
-use super::{Desc, Type};
+use super::{Desc, NativeRule, Type};
 
 /// How many series one owner may have; those beyond are dropped and counted.
 const MOST_SERIES: usize = 1_000_000;
@@ -105,6 +105,8 @@ pub struct BucketRule {
     pub bounds: Option<Arc<[f64]>>,
     /// A bound that is always among them: the latency that the objective names.
     pub always: Option<f64>,
+    /// How the owner's native histograms count; `None` is that it has none.
+    pub native: Option<NativeRule>,
 }
 
 impl BucketRule {
