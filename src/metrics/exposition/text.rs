@@ -91,12 +91,12 @@ impl Text {
     /// Writes the buckets of a row, and says how many observations there are.
     fn buckets(&self, out: &mut Vec<u8>, family: &Family, block: &Block, row: usize) -> u64 {
         let Data::Histograms { counts, .. } = &block.data else { return 0 };
-        let (labels, width) = (block.labels(row), family.buckets.count());
+        let (labels, width) = (block.labels(row), family.scales.places());
         let comma: &[u8] = if labels.is_empty() { b"" } else { b"," };
         let mut exemplars = block.exemplars(row, width).iter().peekable();
         let canonical = self.dialect != Dialect::Prometheus;
         let mut total = 0;
-        for (nth, (count, le)) in counts[row * width..].iter().zip(family.buckets.lines(canonical)).enumerate() {
+        for (nth, (count, le)) in counts[row * width..].iter().zip(family.scales.buckets.lines(canonical)).enumerate() {
             total += count;
             put(out, [&self.bucket, labels, comma, le]);
             write_count(out, total);

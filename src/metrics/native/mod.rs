@@ -36,9 +36,15 @@ impl Default for NativeRule {
 }
 
 impl NativeRule {
-    /// Eight buckets between a power of two and the next (a factor of 1.1), 160 buckets, a zero bucket up to 2^-128: what
-    /// Prometheus' own libraries recommend and have as their defaults.
-    pub const DEFAULT: Self = Self { schema: 3, max_buckets: 160, zero_threshold: 2.938_735_877_055_719e-39 };
+    /// A factor of 1.1, which is eight buckets between a power of two and the next; like the next two, what Prometheus'
+    /// own libraries recommend or have as their default.
+    pub const FACTOR: f64 = 1.1;
+    /// 160 buckets.
+    pub const MAX_BUCKETS: u16 = 160;
+    /// A zero bucket up to 2^-128.
+    pub const ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
+    /// All of these.
+    pub const DEFAULT: Self = Self { schema: 3, max_buckets: Self::MAX_BUCKETS, zero_threshold: Self::ZERO_THRESHOLD };
 
     /// The smallest factor that there are buckets for: 2^(1/256), rounded up.
     pub const MIN_FACTOR: f64 = 1.0028;

@@ -109,7 +109,7 @@ fn upper(schema: i8, index: i32) -> f64 {
 #[test]
 fn a_hundred_thousand_values_over_nine_decades_are_where_the_library_has_them() {
     for max_buckets in [160, 1000] {
-        let (mut both, mut random) = (Both::new(1.1, max_buckets, NativeRule::DEFAULT.zero_threshold), Xorshift(1));
+        let (mut both, mut random) = (Both::new(1.1, max_buckets, NativeRule::ZERO_THRESHOLD), Xorshift(1));
         for _ in 0..100_000 {
             both.observe(random.nine_decades());
         }
@@ -166,7 +166,7 @@ fn the_coarsest_buckets_are_not_halved_further() {
 
 #[test]
 fn the_zero_bucket_takes_what_is_as_near_as_its_threshold() {
-    for threshold in [0.0, 5e-324, 2.938_735_877_055_719e-39, 0.001, 1.0] {
+    for threshold in [0.0, 5e-324, NativeRule::ZERO_THRESHOLD, 0.001, 1.0] {
         let mut both = Both::new(1.1, 160, threshold);
         both.compare();
         for value in [0.0, -0.0, threshold, -threshold, threshold.next_up(), -threshold.next_up(), threshold / 2.0] {
@@ -246,7 +246,7 @@ fn a_factor_beyond_what_there_is_takes_the_nearest() {
     }
     assert_eq!(NativeRule::new(NativeRule::MIN_FACTOR, 160, 0.0).schema, FINEST);
     assert_eq!(NativeRule::new(NativeRule::MAX_FACTOR, 160, 0.0).schema, COARSEST);
-    assert_eq!(NativeRule::new(1.1, 160, 2f64.powi(-128)), NativeRule::DEFAULT);
+    assert_eq!(NativeRule::new(NativeRule::FACTOR, 160, 2f64.powi(-128)), NativeRule::DEFAULT);
 }
 
 proptest! {
