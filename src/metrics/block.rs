@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::histogram::Buckets;
+use super::histogram::Scales;
 use super::recorder::Value;
-use super::{RunId, label};
+use super::{Native, RunId, label};
 
 /// How many rows a block has at most. Small, because a commit beside a scrape copies whole blocks; not tiny, because
 /// each costs some two hundred bytes.
@@ -18,8 +18,8 @@ pub(super) struct Block {
     /// Apart, because values change with every run and label sets hardly ever.
     labels: Arc<Labels>,
     pub(super) data: Data,
-    /// The last exemplar of a counter, or of a histogram's bucket, in the order of their places: that of a row, times
-    /// the number of buckets plus the number of the bucket for histograms.
+    /// The last exemplar of a counter, or of a histogram's bucket, in the order of their places: the
+    /// number of a row, times that of buckets plus that of the bucket for histograms.
     exemplars: Vec<(u32, Exemplar)>,
 }
 
@@ -41,11 +41,13 @@ pub(super) enum Data {
         created: Vec<f64>,
     },
     Histograms {
-        /// As many numbers a row as there are buckets, not cumulated.
+        /// As many numbers a row as there are classic buckets, not cumulated.
         counts: Vec<u64>,
         sums: Vec<f64>,
         /// When each row came into being, as Unix time.
         created: Vec<f64>,
+        /// The same observations in native buckets; nothing if the family has none.
+        native: Vec<Native>,
     },
 }
 
@@ -103,7 +105,7 @@ impl Block {
     }
 
     /// Adds a row without anything recorded in it; `write` appends its label set.
-    pub(super) fn push(&mut self, buckets: &Buckets, time: f64, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn push(&mut self, scales: &Scales, time: f64, write: impl FnOnce(&mut Vec<u8>)) {
         let labels = Arc::make_mut(&mut self.labels);
         labels.push(write);
         let full = labels.ends.len() == ROWS;
@@ -116,16 +118,17 @@ impl Block {
                 values.push(0.0);
                 times.push(time);
             }
-            Data::Histograms { counts, sums, created: times } => {
-                counts.resize(counts.len() + buckets.count(), 0);
+            Data::Histograms { counts, sums, created: times, native } => {
+                counts.resize(counts.len() + scales.buckets.count(), 0);
                 sums.push(0.0);
                 times.push(time);
+                native.extend(scales.native.as_ref().map(Native::new));
             }
         }
     }
 
     /// Records in a row.
-    pub(super) fn apply(&mut self, row: usize, buckets: &Buckets, value: Value, context: Context) {
+    pub(super) fn apply(&mut self, row: usize, scales: &Scales, value: Value, context: Context) {
         match (&mut self.data, value) {
             (Data::Gauges(values), Value::Set(new)) => values[row] = new,
             (Data::Gauges(values) | Data::Counters { values, .. }, Value::Add(more)) => {
@@ -134,10 +137,13 @@ impl Block {
                     self.remember(row, more, context);
                 }
             }
-            (Data::Histograms { counts, sums, .. }, Value::Observe(seen)) => {
-                let place = row * buckets.count() + buckets.index(seen);
+            (Data::Histograms { counts, sums, native, .. }, Value::Observe(seen)) => {
+                let place = row * scales.places() + scales.buckets.index(seen);
                 counts[place] += 1;
                 sums[row] += seen;
+                if let (Some(rule), Some(native)) = (&scales.native, native.get_mut(row)) {
+                    native.observe(rule, seen);
+                }
                 self.remember(place, seen, context);
             }
             // `Start` only makes sure that the row exists; other pairs cannot be written with the typed metrics.
@@ -175,10 +181,11 @@ impl Block {
                 retain(values, keep, 1);
                 retain(created, keep, 1);
             }
-            Data::Histograms { counts, sums, created } => {
+            Data::Histograms { counts, sums, created, native } => {
                 retain(counts, keep, places);
                 retain(sums, keep, 1);
                 retain(created, keep, 1);
+                retain(native, keep, 1);
             }
         }
         let kept_before = |row: usize| keep[..row].iter().filter(|keep| **keep).count();
@@ -218,21 +225,24 @@ impl Block {
         let values = match &self.data {
             Data::Gauges(values) => values.capacity(),
             Data::Counters { values, created } => values.capacity() + created.capacity(),
-            Data::Histograms { counts, sums, created } => counts.capacity() + sums.capacity() + created.capacity(),
+            Data::Histograms { counts, sums, created, native } => {
+                counts.capacity() + sums.capacity() + created.capacity() + native.capacity()
+            }
         };
         text.capacity() + ends.capacity() + values + self.exemplars.capacity()
     }
 
     #[cfg(test)]
-    pub(super) fn assert_consistent(&self, buckets: &Buckets) {
+    pub(super) fn assert_consistent(&self, scales: &Scales) {
         let rows = self.len();
         assert!(rows <= ROWS);
         assert!(self.exemplars.is_sorted_by(|a, b| a.0 < b.0));
         match &self.data {
             Data::Gauges(values) => assert_eq!(values.len(), rows),
             Data::Counters { values, created } => assert_eq!((values.len(), created.len()), (rows, rows)),
-            Data::Histograms { counts, sums, created } => {
-                assert_eq!((counts.len(), sums.len(), created.len()), (rows * buckets.count(), rows, rows));
+            Data::Histograms { counts, sums, created, native } => {
+                assert_eq!((counts.len(), sums.len(), created.len()), (rows * scales.places(), rows, rows));
+                assert_eq!(native.len(), if scales.native.is_some() { rows } else { 0 });
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use hashbrown::HashTable;
 
 use super::block::{Block, Context, Data, ROWS};
-use super::histogram::Buckets;
+use super::histogram::Scales;
 use super::label;
 use super::recorder::Value;
 use super::{Desc, Type};
@@ -18,8 +18,7 @@ static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 #[derive(Clone, Debug)]
 pub(super) struct Family {
     pub(super) desc: &'static Desc,
-    /// The bounds; none unless this is a histogram.
-    pub(super) buckets: Arc<Buckets>,
+    pub(super) scales: Scales,
     pub(super) blocks: Vec<Arc<Block>>,
     rows: usize,
 }
@@ -44,8 +43,8 @@ impl Row {
 }
 
 impl Family {
-    pub(super) fn new(desc: &'static Desc, buckets: Arc<Buckets>) -> Self {
-        Self { desc, buckets, blocks: Vec::new(), rows: 0 }
+    pub(super) fn new(desc: &'static Desc, scales: Scales) -> Self {
+        Self { desc, scales, blocks: Vec::new(), rows: 0 }
     }
 
     /// How many rows there are.
@@ -57,7 +56,7 @@ impl Family {
     pub(super) fn series_per_row(&self) -> usize {
         match self.desc.kind {
             Type::Counter | Type::Gauge => 1,
-            Type::Histogram { .. } => self.buckets.count() + 2,
+            Type::Histogram { .. } => self.scales.buckets.count() + 2,
         }
     }
 
@@ -68,7 +67,7 @@ impl Family {
 
     /// Records in a row.
     pub(super) fn apply(&mut self, row: Row, value: Value, context: Context) {
-        Arc::make_mut(&mut self.blocks[row.block()]).apply(row.place(), &self.buckets, value, context);
+        Arc::make_mut(&mut self.blocks[row.block()]).apply(row.place(), &self.scales, value, context);
     }
 
     /// Gives all rows other identity labels instead of those whose rendered length is given.
@@ -80,7 +79,9 @@ impl Family {
         match self.desc.kind {
             Type::Gauge => Data::Gauges(Vec::new()),
             Type::Counter => Data::Counters { values: Vec::new(), created: Vec::new() },
-            Type::Histogram { .. } => Data::Histograms { counts: Vec::new(), sums: Vec::new(), created: Vec::new() },
+            Type::Histogram { .. } => {
+                Data::Histograms { counts: Vec::new(), sums: Vec::new(), created: Vec::new(), native: Vec::new() }
+            }
         }
     }
 }
@@ -143,7 +144,7 @@ impl Index {
             }
         };
         let rows = Arc::make_mut(&mut family.blocks[block]);
-        rows.push(&family.buckets, time, |text| label::render(text, identity, family.desc.labels, key));
+        rows.push(&family.scales, time, |text| label::render(text, identity, family.desc.labels, key));
         family.rows += 1;
         if rows.len() == ROWS {
             self.roomy.pop();
@@ -173,7 +174,7 @@ impl Index {
             }
             let family = Arc::make_mut(family);
             self.unlist(block, &keep);
-            let places = family.buckets.count();
+            let places = family.scales.places();
             Arc::make_mut(&mut family.blocks[block]).retain(&keep, places);
             family.rows -= keep.iter().filter(|keep| !**keep).count();
         }
@@ -226,7 +227,7 @@ impl Index {
         let with_room = (0..).zip(&family.blocks).filter(|(_, block)| block.len() < ROWS).map(|(nth, _)| nth);
         assert_eq!(roomy, with_room.collect::<Vec<u32>>());
         for (nth, block) in family.blocks.iter().enumerate() {
-            block.assert_consistent(&family.buckets);
+            block.assert_consistent(&family.scales);
             assert_eq!(self.meta[nth].len(), block.len());
             for place in 0..block.len() {
                 let row = Row::new(nth, place);

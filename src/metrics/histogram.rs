@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
+use super::NativeRule;
 use super::exposition::write_number;
 
 /// Bounds in seconds for a service in the same network: at least ten a decade where its latencies lie.
@@ -46,6 +47,21 @@ pub struct Buckets {
 
 type Lines = Box<[Box<[u8]>]>;
 
+/// What a histogram counts by: classic buckets always, and native ones beside them. Both from the same observations.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Scales {
+    /// None but `+Inf` for what is no histogram.
+    pub(super) buckets: Arc<Buckets>,
+    pub(super) native: Option<NativeRule>,
+}
+
+impl Scales {
+    /// How many places for exemplars a row has: one for each classic bucket, and one for what is no histogram.
+    pub(super) fn places(&self) -> usize {
+        self.buckets.count()
+    }
+}
+
 /// The bounds in use. Thousands of probes have the same few, so they are kept once.
 static IN_USE: Mutex<Vec<Weak<Buckets>>> = Mutex::new(Vec::new());
 
@@ -87,7 +103,7 @@ impl Buckets {
     }
 
     /// How the labels of each bucket end, `le="0.5"} `, `+Inf` last; `canonical`: with whole numbers as `1.0`.
-    pub(super) fn lines(&self, canonical: bool) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn lines(&self, canonical: bool) -> impl Iterator<Item = &[u8]> {
         let lines = if canonical { &self.canonical } else { &self.lines };
         lines.iter().map(|line| &**line)
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::block::Context;
 use super::family::{Family, Index, Meta, Row};
-use super::histogram::Buckets;
+use super::histogram::{Buckets, Scales};
 use super::recorder::{Op, Run, Value};
 use super::{Counter, Desc, NativeRule, Type, label, unix_time};
 
@@ -22,10 +22,10 @@ pub(crate) static DROPPED: Counter<0> = Counter::new(
     &[],
 );
 
-/// Which bounds an owner's configurable histograms have.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// How an owner's histograms count.
+#[derive(Clone, Debug, PartialEq)]
 pub struct BucketRule {
-    /// The configured bounds; `None` is each histogram's own.
+    /// The bounds of the configurable histograms; `None` is each one's own.
     pub bounds: Option<Arc<[f64]>>,
     /// A bound that is always among them: the latency that the objective names.
     pub always: Option<f64>,
@@ -33,15 +33,23 @@ pub struct BucketRule {
     pub native: Option<NativeRule>,
 }
 
+impl Default for BucketRule {
+    /// Each histogram's own bounds, and native buckets beside them.
+    fn default() -> Self {
+        Self { bounds: None, always: None, native: Some(NativeRule::DEFAULT) }
+    }
+}
+
 impl BucketRule {
-    fn of(&self, desc: &Desc) -> Arc<Buckets> {
-        match desc.kind {
+    fn of(&self, desc: &Desc) -> Scales {
+        let (buckets, native) = match desc.kind {
             Type::Histogram { buckets, configurable: true } => {
-                Buckets::of(self.bounds.as_deref().unwrap_or(buckets), self.always)
+                (Buckets::of(self.bounds.as_deref().unwrap_or(buckets), self.always), self.native)
             }
-            Type::Histogram { buckets, configurable: false } => Buckets::of(buckets, None),
-            Type::Counter | Type::Gauge => Buckets::of(&[], None),
-        }
+            Type::Histogram { buckets, configurable: false } => (Buckets::of(buckets, None), self.native),
+            Type::Counter | Type::Gauge => (Buckets::of(&[], None), None),
+        };
+        Scales { buckets, native }
     }
 }
 
@@ -145,14 +153,14 @@ impl SeriesSet {
         state.remove_gauges(|meta| gone[usize::from(meta.cycle)]);
     }
 
-    /// Changes how the configurable histograms count. Those that really change start afresh; nothing else is touched.
+    /// Changes how histograms count. Those that really change start afresh; nothing else is touched.
     pub fn set_buckets(&self, rule: BucketRule) {
         let mut state = self.lock();
         let State { families, index, buckets, series, .. } = &mut *state;
         *buckets = rule;
         for (family, index) in Arc::make_mut(families).iter_mut().zip(index) {
             let new = buckets.of(family.desc);
-            if family.buckets != new {
+            if family.scales != new {
                 *series -= family.series();
                 *family = Arc::new(Family::new(family.desc, new));
                 *index = Index::default();

@@ -159,6 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::metrics::Buckets;
     use crate::settings::{Files, Rules, Source};
 
     /// The value of the key `a`, or the problems.
@@ -172,20 +173,35 @@ mod tests {
         if source.count() == 0 { Ok(value.expect("a value")) } else { Err(format!("{} problems", source.count())) }
     }
 
-    /// The bounds in the fewest digits that are read back as the same number.
-    fn written(value: &str) -> Vec<String> {
-        read::<Bounds>(value).expect("bounds").0.iter().map(ToString::to_string).collect()
+    fn labels(value: &str) -> Vec<String> {
+        let bounds = read::<Bounds>(value).expect("bounds").0;
+        let line =
+            |line: &[u8]| String::from_utf8_lossy(line).trim_start_matches("le=\"").trim_end_matches("\"} ").to_owned();
+        Buckets::of(&bounds, None).lines(false).map(line).collect()
     }
 
     #[test]
     fn generated_bounds_are_as_short_as_written_ones() {
         assert_eq!(
-            written("{ start = \"100us\", factor = 1.5, count = 8 }"),
-            ["0.0001", "0.00015", "0.000225", "0.0003375", "0.00050625", "0.000759375", "0.00113906", "0.00170859"]
+            labels("{ start = \"100us\", factor = 1.5, count = 8 }"),
+            [
+                "0.0001",
+                "0.00015",
+                "0.000225",
+                "0.0003375",
+                "0.00050625",
+                "0.000759375",
+                "0.00113906",
+                "0.00170859",
+                "+Inf"
+            ]
         );
-        assert_eq!(written("{ start = 1, factor = 10, count = 4 }"), ["1", "10", "100", "1000"]);
-        assert_eq!(written("{ start = 0.1, factor = 3, count = 1 }"), ["0.1"]);
-        assert_eq!(written("{ start = 0.0000123456789, factor = 2, count = 2 }"), ["0.0000123457", "0.0000246914"]);
+        assert_eq!(labels("{ start = 1, factor = 10, count = 4 }"), ["1", "10", "100", "1000", "+Inf"]);
+        assert_eq!(labels("{ start = 0.1, factor = 3, count = 1 }"), ["0.1", "+Inf"]);
+        assert_eq!(
+            labels("{ start = 0.0000123456789, factor = 2, count = 2 }"),
+            ["0.0000123457", "0.0000246914", "+Inf"]
+        );
     }
 
     #[test]
@@ -193,7 +209,7 @@ mod tests {
         for (name, preset) in [("lan", LAN), ("wan", WAN), ("vpn", VPN), ("backup", BACKUP)] {
             assert_eq!(*read::<Bounds>(&format!("\"{name}\"")).expect("a preset").0, *preset);
         }
-        assert_eq!(written("[0.0001, \"2.5ms\", 1, \"1h30m\"]"), ["0.0001", "0.0025", "1", "5400"]);
+        assert_eq!(labels("[0.0001, \"2.5ms\", 1, \"1h30m\"]"), ["0.0001", "0.0025", "1", "5400", "+Inf"]);
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn a_scrape_shows_the_moment_at_which_it_began() {
     run(&rec, &verdict, &set, 2);
     let between = store.snapshot();
     let expected_between = text(store.snapshot());
-    set.set_buckets(BucketRule { bounds: Some([7.0].into()), always: None, native: None });
+    set.set_buckets(BucketRule { bounds: Some([7.0].into()), always: None, ..BucketRule::default() });
     run(&rec, &verdict, &set, 3);
     store.remove([&set]);
     drop(set);

@@ -170,7 +170,7 @@ proptest! {
                 Step::Buckets(bounds, also) => {
                     model.set_buckets(&bounds, also);
                     let bounds = Some(bounds.iter().copied().map(f64::from).collect());
-                    set.set_buckets(BucketRule { bounds, always: also.map(f64::from), native: None });
+                    set.set_buckets(BucketRule { bounds, always: also.map(f64::from), ..BucketRule::default() });
                 }
                 Step::Commit(cycle, replace, run_ops, engine_ops) => {
                     model.commit(cycle, replace, &run_ops, &engine_ops);
