@@ -56,6 +56,7 @@ pub async fn run(config: &Path, log: &Log) -> Result<(), Error> {
     let (daemon, first) = reload::Daemon::start(config, log).await?;
     let server =
         http::Server::bind(first.listen, first.admin_listen).await.map_err(|error| Error::Failed(error.to_string()))?;
+    let server = server.with_protection(daemon.protection());
     let site = Arc::new(site::Site::new(Arc::clone(daemon.status()), requests));
     tracing::info!(address = %first.listen, version = env!("CARGO_PKG_VERSION"), "watching");
     let serving = tokio::spawn(server.run(site, stopped(stop.clone()), first.shutdown_grace));

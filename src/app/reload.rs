@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::metrics::{AppMetrics, Loaded as Recorded};
 use super::{Error, Log};
-use crate::config::{Built, Config, Loaded, Loader, Running, Server, Trigger, Watcher};
-use crate::http::Reload;
+use crate::config::{Built, Config, Loaded, Loader, Running, Server, Trigger, Watcher, Web};
+use crate::http::{Protection, RateLimit, Reload, Users};
 use crate::metrics::Store;
 use crate::probe::{KINDS, ProbeId, Shared};
 use crate::scheduler::Scheduler;
@@ -39,6 +39,8 @@ pub(super) struct Daemon {
     directories: BTreeSet<PathBuf>,
     shared: Shared,
     server: Server,
+    /// How the HTTP server is protected.
+    protection: watch::Sender<Arc<Protection>>,
     log: Log,
 }
 
@@ -59,12 +61,13 @@ impl Daemon {
             directories: BTreeSet::new(),
             shared,
             server: Server::default(),
+            protection: watch::Sender::default(),
             log: log.clone(),
         };
         match daemon.load().await {
             Loaded::New { config, problems } => {
                 let server = config.server.clone();
-                daemon.server = server.clone();
+                daemon.server = Server { web: None, ..server.clone() };
                 daemon.switch(*config, &problems, false);
                 Ok((daemon, server))
             }
@@ -75,6 +78,11 @@ impl Daemon {
     /// What the HTTP server shows.
     pub(super) fn status(&self) -> &Arc<Status> {
         &self.status
+    }
+
+    /// How the HTTP server is to be protected, from now on.
+    pub(super) fn protection(&self) -> watch::Receiver<Arc<Protection>> {
+        self.protection.subscribe()
     }
 
     /// Reloads whenever a file changes or somebody asks, for ever. Ends the probes when dropped.
@@ -135,6 +143,10 @@ impl Daemon {
         if config.server.listen != self.server.listen || config.server.admin_listen != self.server.admin_listen {
             tracing::warn!("[server] listen and admin_listen take effect at the next start");
         }
+        if config.server.web != self.server.web {
+            self.server.web = config.server.web.clone();
+            self.protection.send_replace(protection(config.server.web.as_deref()));
+        }
         let labels = config.labels.iter().map(|(name, value)| (&**name, &**value));
         status.metrics.set().relabel(labels);
         let files: Vec<_> = config.files.iter().map(|file| (file.path.display().to_string(), file.ok)).collect();
@@ -159,6 +171,19 @@ impl Daemon {
             Reload { ok: false, text: format!("{problems}{text}") }
         }
     }
+}
+
+/// What the web configuration file asks for, as the HTTP server takes it.
+fn protection(web: Option<&Web>) -> Arc<Protection> {
+    let Some(web) = web else { return Arc::default() };
+    let protection = Protection {
+        tls: web.tls.clone(),
+        users: Users::new(web.users.clone()),
+        headers: web.headers.clone(),
+        rate_limit: web.rate_limit.map(|limit| RateLimit::new(limit.interval, limit.burst)),
+    };
+    tracing::info!(tls = protection.tls.is_some(), users = web.users.len(), "the endpoint's protection is in force");
+    Arc::new(protection)
 }
 
 /// Lets the loader see what runs, without holding up the scheduler for longer than a look-up.

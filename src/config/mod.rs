@@ -10,6 +10,7 @@ mod redact;
 mod server;
 mod state;
 mod watch;
+mod web;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use load::{Loaded, Loader, Running};
 pub use server::Server;
 pub use watch::{Requests, Trigger, Watcher};
+pub use web::{RateLimit, Web};
 
 use crate::probe::{AnyConfig, AnyProbe};
 use crate::scheduler::Spec;

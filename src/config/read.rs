@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::server::Server;
-use super::{Built, Running, Spec, clash};
+use super::{Built, Running, Spec, clash, web};
 use crate::probe::{AnyConfig, Common, Defaults, Kind, OPTIONAL, ProbeId, Shared};
 use crate::settings::{Files, Labels, MAX_CONFIG_BYTES, Problem, Rules, Section, Source, escape, nearest};
 
@@ -65,16 +65,18 @@ pub(super) fn text(files: &Files, file: &Arc<Path>) -> Result<Arc<str>, Problem>
     let content = files
         .read(file, MAX_CONFIG_BYTES)
         .map_err(|error| Problem::of_file(file, format!("cannot read the file: {error}")))?;
-    match std::str::from_utf8(content.bytes()) {
-        Ok(text) => Ok(text.into()),
-        Err(error) => {
-            let before = content.bytes().get(..error.valid_up_to()).unwrap_or_default();
-            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-            let last = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-            let column = 1 + String::from_utf8_lossy(last).chars().count();
-            Err(Problem { line, column, ..Problem::of_file(file, "the file is not UTF-8 text") })
-        }
-    }
+    utf8(file, content.bytes()).map(Arc::from)
+}
+
+/// The bytes of a file as text, or where they cease to be one.
+pub(super) fn utf8<'b>(file: &Arc<Path>, bytes: &'b [u8]) -> Result<&'b str, Problem> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let last = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let column = 1 + String::from_utf8_lossy(last).chars().count();
+        Problem { line, column, ..Problem::of_file(file, "the file is not UTF-8 text") }
+    })
 }
 
 /// What the files that match a pattern are. Hidden ones are left out: editors keep their copies there.
@@ -92,7 +94,7 @@ impl Reader<'_> {
     /// Reads the main file.
     pub(super) fn main(&self, file: &Arc<Path>, text: &Arc<str>) -> (Option<Main>, Vec<Problem>) {
         let source = Source::new(file, text, Rules::Main, self.files);
-        let main = source.parse().map(|table| {
+        let mut main = source.parse().map(|table| {
             let mut root = Section::root(&source, table.get_ref());
             let server = root.section("server", |section| Some(Server::read(section))).unwrap_or_default();
             let labels = root.optional::<Labels>("labels").unwrap_or_default();
@@ -114,7 +116,16 @@ impl Reader<'_> {
                 parsed: Parsed { file: file.clone(), text: text.clone(), probes },
             }
         });
-        (main, source.into_problems())
+        let mut problems = source.into_problems();
+        if let Some(server) = main.as_mut().map(|main| &mut main.server)
+            && let Some(file) = &server.web_config_file
+        {
+            match web::read(file, self.files) {
+                Ok(web) => server.web = web.map(Arc::new),
+                Err(more) => problems.extend(more),
+            }
+        }
+        (main, problems)
     }
 
     /// Reads an included file.

@@ -2,11 +2,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::settings::{Invalid, Item, Section, Value};
+use super::web::Web;
+use crate::settings::{FileContent, Invalid, Item, Section, Value};
 
 /// The table `[server]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub struct Server {
     pub log_level: Option<LevelFilter>,
     /// How long HTTP responses in flight may take to end after SIGTERM. Runs in flight are given up at once.
     pub shutdown_grace: Duration,
+    /// How the endpoint is protected; `None` if it is not.
+    pub web: Option<Arc<Web>>,
+    /// The file that says so.
+    pub(super) web_config_file: Option<FileContent>,
 }
 
 impl Default for Server {
@@ -31,11 +37,14 @@ impl Default for Server {
             state_dir: default_state_dir(),
             log_level: None,
             shutdown_grace: Duration::from_secs(5),
+            web: None,
+            web_config_file: None,
         }
     }
 }
 
 impl Server {
+    /// Reads the table, but not yet what the web configuration file says, which is a file with problems of its own.
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let default = Self::default();
         let at_most = |value: &Duration| {
@@ -47,6 +56,8 @@ impl Server {
             state_dir: section.optional("state_dir").or(default.state_dir),
             log_level: section.optional::<Level>("log_level").map(|level| level.0),
             shutdown_grace: section.checked("shutdown_grace", at_most).unwrap_or(default.shutdown_grace),
+            web: None,
+            web_config_file: section.optional("web_config_file"),
         };
         if server.admin_listen == Some(server.listen) && server.listen.port() != 0 {
             section.problem(Some("admin_listen"), "`admin_listen`: must differ from `listen`");

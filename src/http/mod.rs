@@ -1,20 +1,30 @@
 //! The daemon's own HTTP server: metrics, health, reload, the configuration in force and a plain landing page.
 //!
 //! `server` accepts connections and ends them, `socket` cuts off clients that are slow, `routes` turns a request into
-//! a response, `body` writes it piece by piece. What is served comes from a [`Site`]: this module knows neither
+//! a response, `body` writes it piece by piece. `tls` does handshakes; `admission` lets requests in, with `auth` and
+//! `credentials` for logins; a [`Protection`] says which of it is wanted. What is served comes from a [`Site`]: this module knows neither
 //! the application nor its configuration, and nothing outside of it uses hyper's server.
 
+mod admission;
+mod auth;
 mod body;
+mod credentials;
+#[doc(hidden)]
+pub mod fuzz;
+mod protection;
 mod routes;
 mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use auth::Users;
+pub use protection::{Protection, RateLimit};
 pub use server::Server;
 
 use crate::metrics::Snapshot;

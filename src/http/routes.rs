@@ -9,6 +9,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
+use super::admission::Admission;
 use super::body::{Content, Finally, Pieces};
 use super::socket::Busy;
 use super::{Limits, Site};
@@ -73,11 +74,17 @@ pub(super) struct Desk<S> {
     pub(super) limits: Limits,
     /// Whether the server is shutting down.
     pub(super) closing: bool,
+    /// What comes before everything else.
+    pub(super) admission: Admission,
 }
 
 impl<S: Site> Desk<S> {
     /// Answers one request. `busy` is its connection.
     pub(super) async fn answer(self, request: Request<Incoming>, busy: &Busy) -> Response<Content> {
+        // First of all, so that a stranger learns nothing of what there is.
+        if let Err(refused) = self.admission.admit(request.headers(), busy, self.limits.body_time).await {
+            return self.discard_body(request.into_body(), busy).await.err().unwrap_or(refused);
+        }
         let Some(route) = Route::find(request.uri().path()) else {
             return plain(StatusCode::NOT_FOUND, "There is no such page.\n");
         };
@@ -187,7 +194,7 @@ pub(super) fn internal_error() -> Response<Content> {
     last(plain(StatusCode::INTERNAL_SERVER_ERROR, "An internal error, which the log names.\n"))
 }
 
-fn plain(status: StatusCode, what: impl Into<Bytes>) -> Response<Content> {
+pub(super) fn plain(status: StatusCode, what: impl Into<Bytes>) -> Response<Content> {
     respond(status, PLAIN, text(what))
 }
 

@@ -14,15 +14,19 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::admission::Admission;
+use super::auth::Verifier;
 use super::body::Body;
+use super::protection::Protection;
 use super::routes::{Desk, Port, internal_error};
 use super::socket::{Gate, Socket};
-use super::{Limits, Site};
+use super::{Limits, Site, tls};
 
 /// The pause after a failed accept, usually for want of file descriptors: trying at once would keep a core busy.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -38,6 +42,8 @@ pub struct Server {
     public: TcpListener,
     admin: Option<TcpListener>,
     limits: Limits,
+    protection: watch::Receiver<Arc<Protection>>,
+    verifier: Verifier,
 }
 
 impl Server {
@@ -50,7 +56,15 @@ impl Server {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        Ok(Self { public, admin, limits: Limits::default() })
+        let protection = watch::Sender::default().subscribe();
+        Ok(Self { public, admin, limits: Limits::default(), protection, verifier: Verifier::new()? })
+    }
+
+    /// Protects both addresses in the way that is sent last. Without this they are open to all.
+    #[must_use]
+    pub fn with_protection(mut self, protection: watch::Receiver<Arc<Protection>>) -> Self {
+        self.protection = protection;
+        self
     }
 
     /// Replaces the limits.
@@ -81,7 +95,14 @@ impl Server {
             .flatten()
             .map(|(socket, port)| Listener {
                 socket,
-                context: Context { site: Arc::clone(&site), port, limits: self.limits, closing: closing.subscribe() },
+                context: Context {
+                    site: Arc::clone(&site),
+                    port,
+                    limits: self.limits,
+                    closing: closing.subscribe(),
+                    protection: self.protection.clone(),
+                    verifier: self.verifier.clone(),
+                },
                 connections: Connections::default(),
             })
             .collect();
@@ -108,12 +129,20 @@ struct Context<S> {
     port: Port,
     limits: Limits,
     closing: watch::Receiver<bool>,
+    protection: watch::Receiver<Arc<Protection>>,
+    verifier: Verifier,
 }
 
 impl<S> Clone for Context<S> {
     fn clone(&self) -> Self {
-        let Self { site, port, limits, closing } = self;
-        Self { site: Arc::clone(site), port: *port, limits: *limits, closing: closing.clone() }
+        Self {
+            site: Arc::clone(&self.site),
+            port: self.port,
+            limits: self.limits,
+            closing: self.closing.clone(),
+            protection: self.protection.clone(),
+            verifier: self.verifier.clone(),
+        }
     }
 }
 
@@ -156,7 +185,11 @@ impl<S: Site> Listener<S> {
                     tracing::info!(most, "serving new connections again");
                 }
             }
-            if room { self.serve(stream) } else { refuse(stream) }
+            if room {
+                self.serve(stream);
+            } else if self.context.protection.borrow().tls.is_none() {
+                refuse(stream);
+            }
         }
     }
 
@@ -223,8 +256,26 @@ impl Connections {
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end, over TLS if that is how the server is protected when it begins.
 async fn serve<S: Site>(socket: Socket, gate: Arc<Gate>, context: Context<S>) {
+    let tls = context.protection.borrow().tls.clone();
+    let Some(tls) = tls else { return converse(socket, gate, context).await };
+    let mut closing = context.closing.clone();
+    let stream = tokio::select! {
+        stream = Box::pin(tls::accept(socket, tls)) => stream,
+        _ = closing.wait_for(|closing| *closing) => None,
+    };
+    if let Some(stream) = stream {
+        converse(stream, gate, context).await;
+    }
+}
+
+/// Answers the requests of one connection.
+async fn converse<S, T>(stream: T, gate: Arc<Gate>, context: Context<S>)
+where
+    S: Site,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     let mut closing = context.closing.clone();
     let header_bytes = context.limits.header_bytes.max(8 * 1024);
     let service = service_fn(move |request| answer(request, Arc::clone(&gate), context.clone()));
@@ -233,7 +284,7 @@ async fn serve<S: Site>(socket: Socket, gate: Arc<Gate>, context: Context<S>) {
             .max_buf_size(header_bytes)
             // The socket has the deadlines.
             .header_read_timeout(None)
-            .serve_connection(TokioIo::new(socket), service)
+            .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
@@ -258,14 +309,17 @@ async fn answer<S: Site>(
     context: Context<S>,
 ) -> Result<Response<Body>, Infallible> {
     let busy = gate.busy();
-    let Context { site, port, limits, closing } = context;
+    let Context { site, port, limits, closing, protection, verifier } = context;
     let path = request.uri().path().to_owned();
     let closing = *closing.borrow();
-    let answer =
-        std::panic::AssertUnwindSafe(Desk { site, port, limits, closing }.answer(request, &busy)).catch_unwind();
-    let response = answer.await.unwrap_or_else(|_| {
+    let protection = Arc::clone(&protection.borrow());
+    let admission = Admission { protection: Arc::clone(&protection), verifier };
+    let desk = Desk { site, port, limits, closing, admission };
+    let answer = std::panic::AssertUnwindSafe(desk.answer(request, &busy)).catch_unwind();
+    let mut response = answer.await.unwrap_or_else(|_| {
         tracing::error!(path, "the answer to a request panicked");
         internal_error()
     });
+    protection.decorate(response.headers_mut());
     Ok(response.map(|content| Body::new(content, busy)))
 }

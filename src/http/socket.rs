@@ -1,6 +1,7 @@
 //! A socket that gives up on slow clients. hyper has no limit for writing, and its one limit for reading does not tell
 //! a client that takes its time between two scrapes from one that takes its time over a header.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,6 +89,11 @@ impl Busy {
         self.0.enter(Stage::Busy);
         result
     }
+
+    /// Waits for a login to be verified, during which the same holds: those who guess passwords would keep every scrape out.
+    pub(super) async fn login<T>(&self, login: impl Future<Output = T>) -> T {
+        self.body(login).await
+    }
 }
 
 impl Drop for Busy {
@@ -115,6 +121,29 @@ impl Socket {
         let now = Instant::now();
         let timer = || Box::pin(sleep_until(now));
         Self { stream, gate, limits, reading: timer(), writing: timer(), stuck: false, discarded: None }
+    }
+
+    /// The first byte that the client sends, which stays to be read; `None` if it sends none. Within the time for a header.
+    pub(super) async fn peek(&mut self) -> io::Result<Option<u8>> {
+        poll_fn(|cx| {
+            let mut byte = [0];
+            let mut buf = ReadBuf::new(&mut byte);
+            match self.stream.poll_peek(cx, &mut buf) {
+                Poll::Ready(result) => Poll::Ready(result.map(|_| buf.filled().first().copied())),
+                Poll::Pending => self.poll_overdue(cx).map(Err),
+            }
+        })
+        .await
+    }
+
+    /// Ready when the client should have sent something by now.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some(deadline) = self.gate.read_deadline(&self.limits) else { return Poll::Pending };
+        if self.reading.deadline() != deadline {
+            self.reading.as_mut().reset(deadline);
+        }
+        ready!(self.reading.as_mut().poll(cx));
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client sends no request"))
     }
 
     /// Passes on what writing gave, or gives up if the client has not taken what is buffered in time. The time starts
@@ -145,12 +174,7 @@ impl AsyncRead for Socket {
             }
             return result;
         }
-        let Some(deadline) = self.gate.read_deadline(&self.limits) else { return Poll::Pending };
-        if self.reading.deadline() != deadline {
-            self.reading.as_mut().reset(deadline);
-        }
-        ready!(self.reading.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client sends no request")))
+        self.poll_overdue(cx).map(Err)
     }
 }
 

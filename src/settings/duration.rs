@@ -25,8 +25,11 @@ impl Value for Duration {
     }
 }
 
-/// One or more numbers, each with its unit, larger units first: `"1h30m"`, `"1.5s"`. The error ends a sentence.
-fn parse(text: &str) -> Result<Duration, &'static str> {
+/// One or more numbers, each with its unit, larger units first: `"1h30m"`, `"1.5s"`.
+///
+/// # Errors
+/// What is wrong, as the end of a sentence; may be empty.
+pub fn parse(text: &str) -> Result<Duration, &'static str> {
     let mut rest = text.trim();
     let mut nanos: u128 = 0;
     let mut smallest = u64::MAX;

@@ -218,7 +218,8 @@ impl FileContent {
         self.content.is_none()
     }
 
-    fn hash(&self) -> Option<&[u8; 32]> {
+    /// The SHA-256 of its bytes; `None` if this is a placeholder.
+    pub fn hash(&self) -> Option<&[u8; 32]> {
         self.content.as_ref().map(|content| content.hash())
     }
 }

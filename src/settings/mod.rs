@@ -17,11 +17,12 @@ mod source;
 mod value;
 
 pub use address::{Endpoint, HostPort};
+pub use duration::parse as parse_duration;
 pub use file::{Content, FileContent, Files, ReadError, Seen};
 pub use labels::{Labels, RESERVED_LABELS, is_label_name};
 pub use problem::{Problem, Problems, escape};
 pub use secret::Secret;
-pub use section::Section;
+pub use section::{Section, unknown};
 pub use size::Size;
 pub use source::{MAX_CONFIG_BYTES, MAX_FILE_BYTES, Rules, Source};
 pub use value::{Invalid, Item, Value, nearest};

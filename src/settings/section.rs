@@ -201,17 +201,23 @@ impl<'a> Section<'a> {
             return;
         }
         for key in self.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {
-            let free = self.asked.iter().copied().filter(|asked| !self.has(asked));
-            let name = escape(key.get_ref());
-            let near = nearest(key.get_ref(), free).map(|near| (near, "?"));
-            // A key that is there already was hardly meant, but one that is not near enough was less so.
-            let present = || Some((nearest(key.get_ref(), self.asked.iter().copied())?, ", which is there as well?"));
-            let hint = match near.or_else(present) {
-                Some((near, end)) => format!(", did you mean `{near}`{end}"),
-                None if self.asked.is_empty() || self.asked.len() > MAX_LISTED => String::new(),
-                None => format!(", expected `{}`", self.asked.join("`, `")),
-            };
-            self.source.record(key.span().start, &self.path, format!("unknown field `{name}`{hint}"));
+            let message = unknown(key.get_ref(), &self.asked, |name| self.has(name));
+            self.source.record(key.span().start, &self.path, message);
         }
     }
+}
+
+/// What to say of a key that nobody asked for: the key that was probably meant, or those there are. `has` says whether a
+/// key is there already.
+pub fn unknown(found: &str, asked: &[&'static str], has: impl Fn(&str) -> bool) -> String {
+    let free = asked.iter().copied().filter(|asked| !has(asked));
+    let near = nearest(found, free).map(|near| (near, "?"));
+    // A key that is there already was hardly meant, but one that is not near enough was less so.
+    let present = || Some((nearest(found, asked.iter().copied())?, ", which is there as well?"));
+    let hint = match near.or_else(present) {
+        Some((near, end)) => format!(", did you mean `{near}`{end}"),
+        None if asked.is_empty() || asked.len() > MAX_LISTED => String::new(),
+        None => format!(", expected `{}`", asked.join("`, `")),
+    };
+    format!("unknown field `{}`{hint}", escape(found))
 }

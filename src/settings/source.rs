@@ -142,12 +142,15 @@ impl<'a> Source<'a> {
     }
 
     /// The path that a relative one in this file means.
-    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+    pub fn resolve(&self, path: &str) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 
     /// Reads a file that this one refers to, if it is allowed to. `Ok(None)` stands for one that may be missing.
-    pub(super) fn read(&self, path: &Path) -> Result<Option<Arc<Content>>, Cow<'static, str>> {
+    ///
+    /// # Errors
+    /// Why it cannot or must not be read, in words.
+    pub fn read(&self, path: &Path) -> Result<Option<Arc<Content>>, Cow<'static, str>> {
         let read = match &self.rules {
             Rules::Main => self.files.read(path, MAX_FILE_BYTES),
             Rules::Fragment { secret_dirs } => {

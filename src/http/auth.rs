@@ -1,0 +1,169 @@
+//! Basic authentication with bcrypt, whose very point is to take long: a scrape whose credentials were verified once
+//! must not pay for it again, and those who guess must not keep it waiting.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::credentials::Credentials;
+
+/// How many verified credentials are remembered. More than there are clients with different ones; each takes 32 bytes,
+/// and all are compared with each request.
+const MOST_KNOWN: usize = 128;
+
+/// How many passwords are hashed at once: each keeps a core busy for as long as the hash's cost asks.
+const AT_ONCE: usize = 1;
+
+type Tag = [u8; 32];
+
+/// Who may log in, with the bcrypt hashes of their passwords.
+#[derive(Default)]
+pub struct Users(Vec<(String, Arc<Zeroizing<String>>)>);
+
+impl Users {
+    /// From names and hashes. A hash that is none lets nobody in.
+    pub fn new(users: impl IntoIterator<Item = (String, Zeroizing<String>)>) -> Self {
+        Self(users.into_iter().map(|(name, hash)| (name, Arc::new(hash))).collect())
+    }
+
+    /// Whether nobody is named.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// How many there are, and nothing else.
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Users({})", self.0.len())
+    }
+}
+
+/// What came of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Login {
+    Accepted,
+    Refused,
+    /// Its turn did not come in time.
+    Busy,
+}
+
+/// Verifies logins, for all connections of a server.
+#[derive(Clone)]
+pub(super) struct Verifier(Arc<State>);
+
+struct State {
+    /// Of this process only, so that nobody can compute a tag, and what is remembered tells nothing of passwords.
+    key: Zeroizing<Tag>,
+    known: Mutex<VecDeque<Tag>>,
+    turns: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verifier")
+    }
+}
+
+impl Verifier {
+    /// Knows nobody yet.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub(super) fn new() -> std::io::Result<Self> {
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut key[..]).map_err(std::io::Error::other)?;
+        let state = State { key, known: Mutex::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) };
+        Ok(Self(Arc::new(state)))
+    }
+
+    /// Whether the credentials are those of one of the users, if they were found right before; a comparison of hashes,
+    /// which takes microseconds.
+    pub(super) fn remembers(&self, users: &Users, credentials: &Credentials) -> bool {
+        let (hash, is_known) = self.find(users, credentials);
+        hash.is_some_and(|hash| self.0.knows(&self.0.tag(credentials, &hash)) & is_known)
+    }
+
+    /// Whether the credentials are those of one of the users. Waits for its turn for as long as `patience`, and works on a
+    /// thread of its own. What was begun goes on when the future is dropped, and still counts.
+    pub(super) async fn verify(&self, users: &Users, credentials: Credentials, patience: Duration) -> Login {
+        let (Some(hash), is_known) = self.find(users, &credentials) else { return Login::Refused };
+        let Ok(Ok(turn)) = timeout(patience, Arc::clone(&self.0.turns).acquire_owned()).await else {
+            return Login::Busy;
+        };
+        let state = Arc::clone(&self.0);
+        let work = move || {
+            let _turn = turn;
+            let tag = state.tag(&credentials, &hash);
+            // Somebody else with the same credentials may have been before.
+            if state.knows(&tag) & is_known {
+                return true;
+            }
+            let right = bcrypt::verify(&credentials.password[..], &hash).unwrap_or(false) & is_known;
+            if right {
+                state.remember(tag);
+            }
+            right
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(true) => Login::Accepted,
+            Ok(false) | Err(_) => Login::Refused,
+        }
+    }
+
+    /// The hash to compare with, and whether it is that of the named user. Somebody who does not exist gets the hash of
+    /// one who does, always the same, so that it takes as long to refuse them. `None` only if there are no users.
+    fn find(&self, users: &Users, credentials: &Credentials) -> (Option<Arc<Zeroizing<String>>>, bool) {
+        let wanted = self.0.digest([&credentials.user[..]]);
+        let mut found = None;
+        for (name, hash) in &users.0 {
+            // Digests, because the time of comparing texts would tell how long the right one is.
+            if bool::from(self.0.digest([name.as_bytes()]).ct_eq(&wanted)) {
+                found = Some(Arc::clone(hash));
+            }
+        }
+        let is_known = found.is_some();
+        let stranger = || {
+            let number = wanted.iter().take(4).fold(0, |number, byte| number << 8 | usize::from(*byte));
+            users.0.get(number.checked_rem(users.0.len())?).map(|(_, hash)| Arc::clone(hash))
+        };
+        (found.or_else(stranger), is_known)
+    }
+}
+
+impl State {
+    /// Stands for a user, the hash in force and a password that was found to fit: with a new hash nothing is known.
+    fn tag(&self, credentials: &Credentials, hash: &str) -> Tag {
+        self.digest([&credentials.user[..], hash.as_bytes(), &credentials.password[..]])
+    }
+
+    /// A keyed hash of the parts and their lengths.
+    fn digest<const N: usize>(&self, parts: [&[u8]; N]) -> Tag {
+        // Cannot fail: a key of any length will do.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key[..]) else { return Tag::default() };
+        for part in parts {
+            mac.update(&(part.len() as u64).to_le_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    fn knows(&self, tag: &Tag) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().fold(false, |found, known| found | bool::from(known.ct_eq(tag)))
+    }
+
+    fn remember(&self, tag: Tag) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.truncate(MOST_KNOWN - 1);
+        known.push_front(tag);
+    }
+}
