@@ -1,50 +1,178 @@
-//! Prints one run for a person: each target, each phase as a bar, the failure in words.
+//! Prints runs for a person: each target, each phase as a bar, the failure in words; or a line for each run. Texts of
+//! peers are [cleaned](clean) here too, whoever recorded them: what is printed ends up in a terminal.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use ::time::OffsetDateTime;
 
 use crate::failure::{Failure, Reason};
 use crate::metrics::trace::{PhaseTrace, TargetTrace, Trace};
+use crate::probe::ProbeId;
+use crate::probe::net::clean;
+use crate::scheduler::{LeftOut, PastRun, Standing, on_target};
 
 /// The widest bar, in characters.
 const BAR: usize = 40;
 
-/// Writes the report. Bars are in proportion to the longest phase of the run, so that targets compare.
-pub fn render(title: &str, trace: &Trace, result: &Result<(), Failure>, duration: Duration) -> String {
-    let longest = trace.phases.iter().map(|phase| phase.duration).max().unwrap_or_default();
-    let mut text = format!("{title}\n");
-    let mut targets: Vec<_> = trace.targets.iter().enumerate().collect();
-    targets.sort_by(|a, b| a.1.name.cmp(&b.1.name));
-    for (index, target) in &targets {
-        render_target(&mut text, target, trace.phases.iter().filter(|phase| phase.target == *index), longest);
+/// One run to be reported.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Report<'r> {
+    /// The first line.
+    pub(super) title: &'r str,
+    pub(super) trace: &'r Trace,
+    pub(super) result: &'r Result<(), Failure>,
+    pub(super) duration: Duration,
+    /// The only target to be shown, if not all are.
+    pub(super) only: Option<&'r str>,
+}
+
+impl Report<'_> {
+    /// Writes the report. Bars are in proportion to the longest phase of the run, so that targets compare.
+    pub(super) fn render(&self) -> String {
+        let Self { title, trace, result, duration, only } = *self;
+        let longest = trace.phases.iter().map(|phase| phase.duration).max().unwrap_or_default();
+        let mut text = format!("{title}\n");
+        let mut targets: Vec<_> = trace.targets.iter().enumerate().collect();
+        targets.sort_by(|a, b| a.1.name.cmp(&b.1.name));
+        for (index, target) in &targets {
+            if only.is_none_or(|only| only == target.name) {
+                self.render_target(&mut text, (*index, target), longest);
+            }
+        }
+        let good = trace.targets.iter().filter(|target| on_target(target, result, duration).1.is_ok()).count();
+        let _ = match result {
+            Ok(()) if targets.is_empty() => writeln!(text, "\nsucceeded in {}", time(duration)),
+            Ok(()) => writeln!(text, "\n{good} of {} succeeded in {}", targets.len(), time(duration)),
+            Err(failure) => writeln!(text, "\nfailed after {}: {}", time(duration), in_words(failure)),
+        };
+        text
     }
-    let good = trace.targets.iter().filter(|target| matches!(target.verdict, Some(Ok(())))).count();
-    let _ = match result {
-        Ok(()) if targets.is_empty() => writeln!(text, "\nsucceeded in {}", time(duration)),
-        Ok(()) => writeln!(text, "\n{good} of {} succeeded in {}", targets.len(), time(duration)),
-        Err(failure) => writeln!(text, "\nfailed after {}: {}", time(duration), in_words(failure)),
-    };
+
+    fn render_target(&self, text: &mut String, (index, target): (usize, &TargetTrace), longest: Duration) {
+        let note = if target.note.is_empty() { String::new() } else { format!("  {}", clean(&target.note)) };
+        let (duration, verdict) = on_target(target, self.result, self.duration);
+        let _ = writeln!(text, "\n{} {}{note}", if verdict.is_ok() { "✓" } else { "✗" }, name(target));
+        for phase in self.trace.phases.iter().filter(|phase| phase.target == index) {
+            let PhaseTrace { name, duration, failure, .. } = phase;
+            let end = failure.map_or(String::new(), |reason| format!("  ✗ {reason}"));
+            let _ = writeln!(text, "    {name:<9}{:>10}  {}{end}", time(*duration), bar(*duration, longest));
+        }
+        let _ = writeln!(text, "    {:<9}{:>10}", "total", time(duration));
+        if let Err(failure) = verdict {
+            let _ = writeln!(text, "    {}", in_words(failure));
+        }
+    }
+}
+
+/// A remembered run in full, or one target of it.
+pub(super) fn past(id: &ProbeId, run: &PastRun, only: Option<&str>) -> String {
+    let title = format!(
+        "{} {}\nrun {}, cycle {}, ended {}, {}",
+        id.kind,
+        id.name,
+        run.id,
+        run.cycle,
+        utc(run.ended),
+        run.standing.label()
+    );
+    let report = Report { title: &title, trace: &run.trace, result: &run.result, duration: run.duration, only };
+    let mut text = report.render();
+    let LeftOut { targets, phases } = run.left_out;
+    if (targets, phases) != (0, 0) {
+        let _ = writeln!(text, "The run was too large to remember all of it: {targets} targets and {phases} phases are left out.");
+    }
     text
 }
 
-fn render_target<'t>(
-    text: &mut String,
-    target: &TargetTrace,
-    phases: impl Iterator<Item = &'t PhaseTrace>,
-    longest: Duration,
-) {
-    let name = if target.name.is_empty() { "target" } else { &target.name };
-    let note = if target.note.is_empty() { String::new() } else { format!("  {}", target.note) };
-    let failure = target.verdict.as_ref().and_then(|verdict| verdict.as_ref().err());
-    let _ = writeln!(text, "\n{} {name}{note}", if failure.is_some() { "✗" } else { "✓" });
-    for phase in phases {
-        let end = phase.failure.map_or(String::new(), |reason| format!("  ✗ {reason}"));
-        let _ =
-            writeln!(text, "    {:<9}{:>10}  {}{end}", phase.name, time(phase.duration), bar(phase.duration, longest));
+/// Remembered runs of a probe, one a line, in the order given. With `only`, what is said of each is said of that target.
+pub(super) fn list(id: &ProbeId, runs: &[PastRun], only: Option<&str>) -> String {
+    let mut text = format!("{} {}: {} runs, newest first\n", id.kind, id.name, runs.len());
+    if !runs.is_empty() {
+        let _ = writeln!(text, "\n{:<16}  {:<24}  {:>12}  result", "id", "ended", "duration");
     }
-    let _ = writeln!(text, "    {:<9}{:>10}", "total", time(target.duration));
-    if let Some(failure) = failure {
-        let _ = writeln!(text, "    {}", in_words(failure));
+    for run in runs {
+        let line = format!(
+            "{:<16}  {:<24}  {:>12}  {:<6}  {}",
+            run.id.to_string(),
+            utc(run.ended),
+            time(run.duration),
+            run.standing.label(),
+            gist(run, only)
+        );
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+/// What a person wants to know of a run first: of the given target, or else of the worst.
+fn gist(run: &PastRun, only: Option<&str>) -> String {
+    let verdict = |target| on_target(target, &run.result, run.duration);
+    let mut targets: Vec<_> =
+        run.trace.targets.iter().filter(|target| only.is_none_or(|only| only == target.name)).collect();
+    targets.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut failed = targets.iter().filter_map(|target| Some((target, verdict(target).1.err()?)));
+    if let Some((target, failure)) = failed.next() {
+        let more = match failed.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        return format!("{}: {}{more}", name(target), in_words(failure));
+    }
+    let slowest = targets.into_iter().max_by_key(|target| target.duration);
+    match (&run.result, slowest) {
+        (Err(failure), _) => in_words(failure),
+        (Ok(()), Some(target)) if only.is_some() || run.standing == Standing::Slow => {
+            format!("{} took {}", name(target), time(target.duration))
+        }
+        (Ok(()), _) => String::new(),
+    }
+}
+
+/// Every probe with its last run.
+pub(super) fn overview<'p>(probes: impl Iterator<Item = (&'p ProbeId, Option<PastRun>)>, now: SystemTime) -> String {
+    let probes: Vec<_> = probes.map(|(id, last)| (format!("{} {}", id.kind, id.name), last)).collect();
+    let width = probes.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("probe".len());
+    let mut text = format!("{:<width$}  {:<6}  {:>8}  run\n", "probe", "last", "age");
+    for (name, last) in &probes {
+        let _ = match last {
+            Some(run) => {
+                let (standing, age) = (run.standing.label(), age(run.ended, now));
+                writeln!(text, "{name:<width$}  {standing:<6}  {age:>8}  {}", run.id)
+            }
+            None => writeln!(text, "{name:<width$}  no run has ended yet"),
+        };
+    }
+    text
+}
+
+/// A target's name, which may be a peer's word, fit for a terminal.
+fn name(target: &TargetTrace) -> String {
+    if target.name.is_empty() { "target".to_owned() } else { clean(&target.name) }
+}
+
+/// RFC 3339, to the millisecond.
+pub(super) fn utc(time: SystemTime) -> String {
+    let time = OffsetDateTime::from(time);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        time.year(),
+        u8::from(time.month()),
+        time.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.millisecond()
+    )
+}
+
+/// How long ago that was, in the unit that a person would choose. A clock that was set back makes it 0.
+fn age(then: SystemTime, now: SystemTime) -> String {
+    match now.duration_since(then).unwrap_or_default().as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
     }
 }
 
@@ -63,7 +191,7 @@ fn time(duration: Duration) -> String {
 }
 
 fn in_words(failure: &Failure) -> String {
-    format!("{} ({}): {}", meaning(failure.reason), failure.reason, failure.detail)
+    format!("{} ({}): {}", meaning(failure.reason), failure.reason, clean(&failure.detail))
 }
 
 /// What a reason means, for somebody who was woken by it.
@@ -120,7 +248,8 @@ mod tests {
             ],
             gone: Vec::new(),
         };
-        let report = render("mongodb orders", &trace, &Ok(()), ms(12));
+        let report = Report { title: "mongodb orders", trace: &trace, result: &Ok(()), duration: ms(12), only: None };
+        let report = report.render();
         let expected = "mongodb orders
 
 ✓ db1:27017  primary

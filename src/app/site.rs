@@ -1,12 +1,15 @@
 //! What the HTTP server gets to see of the daemon.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::reload::Status;
+use super::runs;
 use crate::config::Requests;
-use crate::http::{Landing, Reload};
+use crate::http::{Landing, Reload, RunsQuery};
 use crate::metrics::Snapshot;
+use crate::probe::ProbeId;
+use crate::scheduler::History;
 
 /// Answers the server's questions.
 pub(super) struct Site {
@@ -17,6 +20,10 @@ pub(super) struct Site {
 impl Site {
     pub(super) fn new(status: Arc<Status>, requests: Requests<Reload>) -> Self {
         Self { status, requests }
+    }
+
+    fn probes(&self) -> Arc<[(ProbeId, Arc<History>)]> {
+        Arc::clone(&self.status.probes.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -39,8 +46,11 @@ impl crate::http::Site for Site {
         self.requests.reload().await.unwrap_or_else(ending)
     }
 
+    fn runs(&self, query: &RunsQuery) -> Result<String, String> {
+        runs::answer(&self.probes(), query, SystemTime::now())
+    }
+
     fn landing(&self) -> Landing {
-        let probes = self.status.probes.read().unwrap_or_else(PoisonError::into_inner).len();
-        Landing { version: env!("CARGO_PKG_VERSION").into(), probes }
+        Landing { version: env!("CARGO_PKG_VERSION").into(), probes: self.probes().len() }
     }
 }

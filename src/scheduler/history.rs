@@ -1,0 +1,372 @@
+//! What is remembered of the runs of a probe, for people: the last ones, and of those before them the ones that went
+//! badly.
+//!
+//! Most runs of a probe tell the same story with other times: the same targets, phases and failures. So a run is kept in
+//! two parts, its times and its story, and runs with one story share it.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::verdict::{Run, Standing, on_target};
+use crate::failure::{Failure, Reason};
+use crate::metrics::trace::{PhaseTrace, TargetTrace, Trace};
+use crate::metrics::RunId;
+
+/// How many of the last runs are remembered, whatever they were.
+pub const RECENT: usize = 16;
+/// How many runs that failed or were slow are remembered beyond those.
+pub const NOTEWORTHY: usize = 16;
+
+/// The most that one story may take, in bytes: targets, phases and texts. Enough for a replica set of 50 members, each
+/// with six phases; whatever a peer makes up, a probe's history stays below half a megabyte.
+const MAX_STORY: usize = 15 * 1024;
+/// The most phases that are kept of one target.
+const MAX_PHASES: usize = 64;
+/// The longest text of a story, in bytes: a name, a note, a detail.
+const MAX_TEXT: usize = 300;
+/// What a target and a phase take without texts: their parts of the story and of the times.
+const TARGET: usize = size_of::<Told>() + size_of::<f32>();
+const PHASE: usize = size_of::<Step>() + size_of::<f32>();
+
+/// A run that is over, as it is remembered.
+#[derive(Clone, Debug)]
+pub struct PastRun {
+    /// What the run is called.
+    pub id: RunId,
+    /// The name of its cycle.
+    pub cycle: &'static str,
+    /// When it ended.
+    pub ended: SystemTime,
+    /// How long it took, to seven significant digits, as all times here.
+    pub duration: Duration,
+    /// How it went: as its worst target did.
+    pub standing: Standing,
+    /// What the run said of itself; its targets have verdicts of their own.
+    pub result: Result<(), Failure>,
+    /// What happened in it. Every target has its verdict.
+    pub trace: Trace,
+    /// How much of the trace was too much to remember.
+    pub left_out: LeftOut,
+}
+
+/// How much of a run is not remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Targets, with all their phases.
+    pub targets: usize,
+    /// Phases of targets that are remembered.
+    pub phases: usize,
+}
+
+/// The remembered runs of one probe. Outlives the probe's task: a reload does not forget them.
+#[derive(Debug, Default)]
+pub struct History(Mutex<Rings>);
+
+/// Both oldest first.
+#[derive(Debug, Default)]
+struct Rings {
+    recent: VecDeque<Entry>,
+    /// All older than the recent ones: a run comes here when it is recent no more.
+    noteworthy: VecDeque<Entry>,
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+struct Entry {
+    id: RunId,
+    ended: SystemTime,
+    duration: f32,
+    standing: Standing,
+    story: Arc<Story>,
+    /// Seconds: of every target, then of every phase.
+    times: Box<[f32]>,
+}
+
+/// What runs have in common that differ by their times only.
+#[derive(Debug)]
+struct Story {
+    cycle: &'static str,
+    failure: Option<Why>,
+    targets: Box<[Told]>,
+    phases: Box<[Step]>,
+    left_out: LeftOut,
+}
+
+#[derive(Debug)]
+struct Told {
+    name: Arc<str>,
+    note: Arc<str>,
+    failure: Option<Why>,
+}
+
+#[derive(Debug)]
+struct Why {
+    reason: Reason,
+    detail: Arc<str>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Step {
+    name: &'static str,
+    target: u32,
+    failure: Option<Reason>,
+}
+
+impl History {
+    /// Remembers a run that ended just now, and forgets one for it.
+    pub(super) fn remember(&self, mut run: Run, standing: Standing) {
+        settle(&mut run);
+        let left_out = cut(&mut run.trace);
+        let ended = SystemTime::now();
+        let times = run.trace.targets.iter().map(|target| target.duration);
+        let times = times.chain(run.trace.phases.iter().map(|phase| phase.duration)).map(|time| time.as_secs_f32());
+        let (times, duration) = (times.collect(), run.duration.as_secs_f32());
+        let mut rings = self.lock();
+        let story = rings.story(&run, left_out);
+        rings.push(Entry { id: run.id, ended, duration, standing, story, times });
+    }
+
+    /// Every remembered run, newest first.
+    pub fn runs(&self) -> Vec<PastRun> {
+        // Told in full only when others can record again.
+        let entries: Vec<_> = self.lock().newest_first().cloned().collect();
+        entries.iter().map(Entry::told).collect()
+    }
+
+    /// The last run; `None` before the first one ended.
+    pub fn last(&self) -> Option<PastRun> {
+        let last = self.lock().recent.back().cloned();
+        last.as_ref().map(Entry::told)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rings> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rings {
+    fn newest_first(&self) -> impl Iterator<Item = &Entry> {
+        self.recent.iter().rev().chain(self.noteworthy.iter().rev())
+    }
+
+    /// The story of a run: that of an earlier run if one told the same.
+    fn story(&self, run: &Run, left_out: LeftOut) -> Arc<Story> {
+        let same = self.newest_first().find(|entry| entry.story.tells(run, left_out));
+        let new = || Arc::new(Story::new(run, left_out, self.recent.back().map(|entry| &*entry.story)));
+        same.map_or_else(new, |entry| Arc::clone(&entry.story))
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.recent.len() == RECENT
+            && let Some(old) = self.recent.pop_front()
+            && old.standing != Standing::Good
+        {
+            if self.noteworthy.len() == NOTEWORTHY {
+                self.noteworthy.pop_front();
+            }
+            self.noteworthy.push_back(old);
+        }
+        self.recent.push_back(entry);
+    }
+}
+
+impl Story {
+    fn new(run: &Run, left_out: LeftOut, before: Option<&Story>) -> Self {
+        let known = |name: &str| before.and_then(|story| story.targets.iter().find(|told| *told.name == *name));
+        let target = |target: &TargetTrace| {
+            let known = known(&target.name);
+            let failure = target.verdict.as_ref().and_then(|verdict| verdict.as_ref().err());
+            Told {
+                name: shared(&target.name, known.map(|known| &known.name)),
+                note: shared(&target.note, known.map(|known| &known.note)),
+                failure: failure.map(|failure| Why::new(failure, known.and_then(|known| known.failure.as_ref()))),
+            }
+        };
+        let own = run.result.as_ref().err();
+        Self {
+            cycle: run.cycle.name,
+            failure: own.map(|failure| Why::new(failure, before.and_then(|story| story.failure.as_ref()))),
+            targets: run.trace.targets.iter().map(target).collect(),
+            phases: run.trace.phases.iter().map(Step::of).collect(),
+            left_out,
+        }
+    }
+
+    /// Whether the run would tell this story.
+    fn tells(&self, run: &Run, left_out: LeftOut) -> bool {
+        let Trace { targets, phases, .. } = &run.trace;
+        self.cycle == run.cycle.name
+            && self.left_out == left_out
+            && (self.targets.len(), self.phases.len()) == (targets.len(), phases.len())
+            && same(self.failure.as_ref(), run.result.as_ref().err())
+            && self.phases.iter().zip(phases).all(|(step, phase)| *step == Step::of(phase))
+            && self.targets.iter().zip(targets).all(|(told, target)| told.is(target))
+    }
+}
+
+impl Told {
+    fn is(&self, target: &TargetTrace) -> bool {
+        let failure = target.verdict.as_ref().and_then(|verdict| verdict.as_ref().err());
+        *self.name == *target.name && *self.note == *target.note && same(self.failure.as_ref(), failure)
+    }
+}
+
+impl Step {
+    fn of(phase: &PhaseTrace) -> Self {
+        // There are far fewer targets than that.
+        let target = u32::try_from(phase.target).unwrap_or(u32::MAX);
+        Self { name: phase.name, target, failure: phase.failure }
+    }
+}
+
+impl Why {
+    fn new(failure: &Failure, known: Option<&Self>) -> Self {
+        Self { reason: failure.reason, detail: shared(&failure.detail, known.map(|known| &known.detail)) }
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::new(self.reason, self.detail.to_string())
+    }
+}
+
+fn same(why: Option<&Why>, failure: Option<&Failure>) -> bool {
+    match (why, failure) {
+        (Some(why), Some(failure)) => why.reason == failure.reason && *why.detail == *failure.detail,
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// The text, in the memory of the known one if that is the same.
+fn shared(text: &str, known: Option<&Arc<str>>) -> Arc<str> {
+    known.filter(|known| &***known == text).map_or_else(|| text.into(), Arc::clone)
+}
+
+impl Entry {
+    fn told(&self) -> PastRun {
+        let story = &*self.story;
+        let mut times = self.times.iter().copied().map(time_of);
+        let mut time = || times.next().unwrap_or_default();
+        let target = |told: &Told| TargetTrace {
+            name: told.name.to_string(),
+            duration: time(),
+            verdict: Some(told.failure.as_ref().map_or(Ok(()), |why| Err(why.failure()))),
+            note: told.note.to_string(),
+        };
+        let targets = story.targets.iter().map(target).collect();
+        let phase = |step: &Step| PhaseTrace {
+            target: step.target as usize,
+            name: step.name,
+            duration: time(),
+            failure: step.failure,
+        };
+        let phases = story.phases.iter().map(phase).collect();
+        PastRun {
+            id: self.id,
+            cycle: story.cycle,
+            ended: self.ended,
+            duration: time_of(self.duration),
+            standing: self.standing,
+            result: story.failure.as_ref().map_or(Ok(()), |why| Err(why.failure())),
+            trace: Trace { targets, phases, gone: Vec::new() },
+            left_out: story.left_out,
+        }
+    }
+}
+
+/// The time that was so many seconds.
+fn time_of(seconds: f32) -> Duration {
+    Duration::try_from_secs_f32(seconds).unwrap_or(Duration::MAX)
+}
+
+/// Gives every target its verdict, cuts texts, and brings phases in the order of targets: in which order targets that are
+/// visited at once end their phases is chance.
+fn settle(run: &mut Run) {
+    let Run { trace, result, duration, .. } = run;
+    for target in &mut trace.targets {
+        if target.verdict.is_none() {
+            let (took, verdict) = on_target(target, result, *duration);
+            (target.duration, target.verdict) = (took, Some(verdict.map_err(Failure::clone)));
+        }
+        shorten(&mut target.name);
+        shorten(&mut target.note);
+        if let Some(Err(failure)) = &mut target.verdict {
+            shorten_detail(failure);
+        }
+    }
+    if let Err(failure) = result {
+        shorten_detail(failure);
+    }
+    trace.phases.sort_by_key(|phase| phase.target);
+}
+
+fn shorten_detail(failure: &mut Failure) {
+    if failure.detail.len() > MAX_TEXT
+        && let Cow::Owned(detail) = &mut failure.detail
+    {
+        shorten(detail);
+    }
+}
+
+fn shorten(text: &mut String) {
+    const END: &str = "…";
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT - END.len()));
+        text.push_str(END);
+    }
+}
+
+/// Leaves out what is more than a story may hold. Those that failed are kept first.
+fn cut(trace: &mut Trace) -> LeftOut {
+    let phases = trace.phases.len() * PHASE;
+    if phases + trace.targets.iter().map(size).sum::<usize>() <= MAX_STORY {
+        return LeftOut::default();
+    }
+    let mut of_target = vec![0; trace.targets.len()];
+    trace.phases.iter().for_each(|phase| of_target[phase.target] += 1);
+    let failed = |target: &TargetTrace| matches!(target.verdict, Some(Err(_)));
+    let mut order: Vec<_> = (0..trace.targets.len()).collect();
+    order.sort_by_key(|index| !failed(&trace.targets[*index]));
+    // How many phases are kept of each target that is kept.
+    let mut kept = vec![None; trace.targets.len()];
+    let mut room = MAX_STORY;
+    for index in order {
+        let Some(rest) = room.checked_sub(size(&trace.targets[index])) else { continue };
+        let phases = of_target[index].min(MAX_PHASES).min(rest / PHASE);
+        kept[index] = Some(phases);
+        room = rest - phases * PHASE;
+    }
+    let left_out = LeftOut {
+        targets: kept.iter().filter(|kept| kept.is_none()).count(),
+        phases: kept.iter().zip(&of_target).filter_map(|(kept, all)| Some(all - (*kept)?)).sum(),
+    };
+    keep(trace, &kept);
+    left_out
+}
+
+/// Keeps so many phases of each target, and no target without a number.
+fn keep(trace: &mut Trace, kept: &[Option<usize>]) {
+    let mut next = 0;
+    let places: Vec<_> = kept.iter().map(|kept| kept.map(|_| std::mem::replace(&mut next, next + 1))).collect();
+    let mut left = kept.to_vec();
+    trace.phases.retain_mut(|phase| {
+        let (Some(left), Some(place)) = (&mut left[phase.target], places[phase.target]) else { return false };
+        phase.target = place;
+        let keeps = *left > 0;
+        *left = left.saturating_sub(1);
+        keeps
+    });
+    let mut kept = kept.iter();
+    trace.targets.retain(|_| kept.next().is_some_and(Option::is_some));
+}
+
+/// What a target takes in a story, without its phases.
+fn size(target: &TargetTrace) -> usize {
+    let detail = match &target.verdict {
+        Some(Err(failure)) => failure.detail.len(),
+        _ => 0,
+    };
+    TARGET + target.name.len() + target.note.len() + detail
+}
