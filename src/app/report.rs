@@ -80,7 +80,10 @@ pub(super) fn past(id: &ProbeId, run: &PastRun, only: Option<&str>) -> String {
     let mut text = report.render();
     let LeftOut { targets, phases } = run.left_out;
     if (targets, phases) != (0, 0) {
-        let _ = writeln!(text, "The run was too large to remember all of it: {targets} targets and {phases} phases are left out.");
+        let _ = writeln!(
+            text,
+            "The run was too large to remember all of it: {targets} targets and {phases} phases are left out."
+        );
     }
     text
 }

@@ -65,7 +65,9 @@ fn one(probes: &[(&ProbeId, Vec<PastRun>)], id: RunId, target: Option<&str>) -> 
         return Err(probes.iter().map(|(probe, runs)| forgotten(probe, runs, id)).collect());
     };
     match target {
-        Some(target) if !has(run, target) => Err(unknown_target(&format!("Run {id} has no target"), target, targets(run))),
+        Some(target) if !has(run, target) => {
+            Err(unknown_target(&format!("Run {id} has no target"), target, targets(run)))
+        }
         _ => Ok(report::past(probe, run, target)),
     }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use super::verdict::{Run, Standing, on_target};
 use crate::failure::{Failure, Reason};
-use crate::metrics::trace::{PhaseTrace, TargetTrace, Trace};
 use crate::metrics::RunId;
+use crate::metrics::trace::{PhaseTrace, TargetTrace, Trace};
 
 /// How many of the last runs are remembered, whatever they were.
 pub const RECENT: usize = 16;
@@ -348,14 +348,18 @@ fn cut(trace: &mut Trace) -> LeftOut {
 
 /// Keeps so many phases of each target, and no target without a number.
 fn keep(trace: &mut Trace, kept: &[Option<usize>]) {
-    let mut next = 0;
-    let places: Vec<_> = kept.iter().map(|kept| kept.map(|_| std::mem::replace(&mut next, next + 1))).collect();
+    let places = kept.iter().scan(0, |next, kept| {
+        let place = *next;
+        *next += usize::from(kept.is_some());
+        Some(place)
+    });
+    let places: Vec<_> = places.collect();
     let mut left = kept.to_vec();
     trace.phases.retain_mut(|phase| {
-        let (Some(left), Some(place)) = (&mut left[phase.target], places[phase.target]) else { return false };
-        phase.target = place;
+        let left = left[phase.target].get_or_insert(0);
         let keeps = *left > 0;
         *left = left.saturating_sub(1);
+        phase.target = places[phase.target];
         keeps
     });
     let mut kept = kept.iter();
