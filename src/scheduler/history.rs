@@ -4,12 +4,13 @@
 //! Most runs of a probe tell the same story with other times: the same targets, phases and failures. So a run is kept in
 //! two parts, its times and its story, and runs with one story share it.
 
-use std::borrow::Cow;
+mod trim;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::verdict::{Run, Standing, on_target};
+use super::verdict::{Run, Standing};
 use crate::failure::{Failure, Reason};
 use crate::metrics::RunId;
 use crate::metrics::trace::{PhaseTrace, TargetTrace, Trace};
@@ -19,13 +20,6 @@ pub const RECENT: usize = 16;
 /// How many runs that failed or were slow are remembered beyond those.
 pub const NOTEWORTHY: usize = 16;
 
-/// The most that one story may take, in bytes: targets, phases and texts. Enough for a replica set of 50 members, each
-/// with six phases; whatever a peer makes up, a probe's history stays below half a megabyte.
-const MAX_STORY: usize = 15 * 1024;
-/// The most phases that are kept of one target.
-const MAX_PHASES: usize = 64;
-/// The longest text of a story, in bytes: a name, a note, a detail.
-const MAX_TEXT: usize = 300;
 /// What a target and a phase take without texts: their parts of the story and of the times.
 const TARGET: usize = size_of::<Told>() + size_of::<f32>();
 const PHASE: usize = size_of::<Step>() + size_of::<f32>();
@@ -117,8 +111,7 @@ struct Step {
 impl History {
     /// Remembers a run that ended just now, and forgets one for it.
     pub(super) fn remember(&self, mut run: Run, standing: Standing) {
-        settle(&mut run);
-        let left_out = cut(&mut run.trace);
+        let left_out = trim::trim(&mut run);
         let ended = SystemTime::now();
         let times = run.trace.targets.iter().map(|target| target.duration);
         let times = times.chain(run.trace.phases.iter().map(|phase| phase.duration)).map(|time| time.as_secs_f32());
@@ -139,6 +132,39 @@ impl History {
     pub fn last(&self) -> Option<PastRun> {
         let last = self.lock().recent.back().cloned();
         last.as_ref().map(Entry::told)
+    }
+
+    /// What the runs take, in bytes, with an allocator's usual share for each piece of memory.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        const PIECE: usize = 16;
+        let rings = self.lock();
+        let mut pieces = std::collections::HashMap::new();
+        let mut count = |place: *const u8, bytes: usize| pieces.insert(place, bytes + PIECE);
+        for (nth, ring) in [&rings.recent, &rings.noteworthy].into_iter().enumerate() {
+            count(std::ptr::without_provenance(nth + 1), ring.capacity() * size_of::<Entry>());
+        }
+        for Entry { times, story, .. } in rings.newest_first() {
+            count(times.as_ptr().cast(), size_of_val(&**times));
+            count(Arc::as_ptr(story).cast(), size_of::<Story>() + 16);
+            count(story.targets.as_ptr().cast(), size_of_val(&*story.targets));
+            count(story.phases.as_ptr().cast(), size_of_val(&*story.phases));
+            let details = story.targets.iter().filter_map(|told| told.failure.as_ref()).chain(&story.failure);
+            let texts = story.targets.iter().flat_map(|told| [&told.name, &told.note]);
+            for text in texts.chain(details.map(|why| &why.detail)) {
+                count(text.as_ptr(), text.len() + 16);
+            }
+        }
+        size_of::<Self>() + pieces.values().sum::<usize>()
+    }
+
+    /// How many different stories there are.
+    #[cfg(test)]
+    pub(super) fn stories(&self) -> usize {
+        let rings = self.lock();
+        let places: std::collections::HashSet<_> =
+            rings.newest_first().map(|entry| Arc::as_ptr(&entry.story)).collect();
+        places.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Rings> {
@@ -279,98 +305,4 @@ impl Entry {
 /// The time that was so many seconds.
 fn time_of(seconds: f32) -> Duration {
     Duration::try_from_secs_f32(seconds).unwrap_or(Duration::MAX)
-}
-
-/// Gives every target its verdict, cuts texts, and brings phases in the order of targets: in which order targets that are
-/// visited at once end their phases is chance.
-fn settle(run: &mut Run) {
-    let Run { trace, result, duration, .. } = run;
-    for target in &mut trace.targets {
-        if target.verdict.is_none() {
-            let (took, verdict) = on_target(target, result, *duration);
-            (target.duration, target.verdict) = (took, Some(verdict.map_err(Failure::clone)));
-        }
-        shorten(&mut target.name);
-        shorten(&mut target.note);
-        if let Some(Err(failure)) = &mut target.verdict {
-            shorten_detail(failure);
-        }
-    }
-    if let Err(failure) = result {
-        shorten_detail(failure);
-    }
-    trace.phases.sort_by_key(|phase| phase.target);
-}
-
-fn shorten_detail(failure: &mut Failure) {
-    if failure.detail.len() > MAX_TEXT
-        && let Cow::Owned(detail) = &mut failure.detail
-    {
-        shorten(detail);
-    }
-}
-
-fn shorten(text: &mut String) {
-    const END: &str = "…";
-    if text.len() > MAX_TEXT {
-        text.truncate(text.floor_char_boundary(MAX_TEXT - END.len()));
-        text.push_str(END);
-    }
-}
-
-/// Leaves out what is more than a story may hold. Those that failed are kept first.
-fn cut(trace: &mut Trace) -> LeftOut {
-    let phases = trace.phases.len() * PHASE;
-    if phases + trace.targets.iter().map(size).sum::<usize>() <= MAX_STORY {
-        return LeftOut::default();
-    }
-    let mut of_target = vec![0; trace.targets.len()];
-    trace.phases.iter().for_each(|phase| of_target[phase.target] += 1);
-    let failed = |target: &TargetTrace| matches!(target.verdict, Some(Err(_)));
-    let mut order: Vec<_> = (0..trace.targets.len()).collect();
-    order.sort_by_key(|index| !failed(&trace.targets[*index]));
-    // How many phases are kept of each target that is kept.
-    let mut kept = vec![None; trace.targets.len()];
-    let mut room = MAX_STORY;
-    for index in order {
-        let Some(rest) = room.checked_sub(size(&trace.targets[index])) else { continue };
-        let phases = of_target[index].min(MAX_PHASES).min(rest / PHASE);
-        kept[index] = Some(phases);
-        room = rest - phases * PHASE;
-    }
-    let left_out = LeftOut {
-        targets: kept.iter().filter(|kept| kept.is_none()).count(),
-        phases: kept.iter().zip(&of_target).filter_map(|(kept, all)| Some(all - (*kept)?)).sum(),
-    };
-    keep(trace, &kept);
-    left_out
-}
-
-/// Keeps so many phases of each target, and no target without a number.
-fn keep(trace: &mut Trace, kept: &[Option<usize>]) {
-    let places = kept.iter().scan(0, |next, kept| {
-        let place = *next;
-        *next += usize::from(kept.is_some());
-        Some(place)
-    });
-    let places: Vec<_> = places.collect();
-    let mut left = kept.to_vec();
-    trace.phases.retain_mut(|phase| {
-        let left = left[phase.target].get_or_insert(0);
-        let keeps = *left > 0;
-        *left = left.saturating_sub(1);
-        phase.target = places[phase.target];
-        keeps
-    });
-    let mut kept = kept.iter();
-    trace.targets.retain(|_| kept.next().is_some_and(Option::is_some));
-}
-
-/// What a target takes in a story, without its phases.
-fn size(target: &TargetTrace) -> usize {
-    let detail = match &target.verdict {
-        Some(Err(failure)) => failure.detail.len(),
-        _ => 0,
-    };
-    TARGET + target.name.len() + target.note.len() + detail
 }
