@@ -269,4 +269,106 @@ mod tests {
 ";
         assert_eq!(report, expected.replace("█▌\n", "▏\n"));
     }
+
+    fn target(name: &str, note: &str, verdict: Result<(), Failure>) -> TargetTrace {
+        TargetTrace {
+            name: name.into(),
+            duration: Duration::from_millis(12),
+            verdict: Some(verdict),
+            note: note.into(),
+        }
+    }
+
+    fn hostile(reason: Reason) -> Failure {
+        Failure::new(reason, "\u{1b}[2J\r\n\u{9b}31mall is well")
+    }
+
+    fn past_run(standing: Standing, targets: Vec<TargetTrace>) -> PastRun {
+        let phase = PhaseTrace { target: 0, name: "tcp", duration: Duration::from_millis(1), failure: None };
+        PastRun {
+            id: "00000000000000a1".parse().unwrap(),
+            cycle: "main",
+            ended: SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_210_096_789),
+            duration: Duration::from_millis(12),
+            standing,
+            result: Ok(()),
+            trace: Trace { phases: vec![phase; targets.len().min(1)], targets, gone: Vec::new() },
+            left_out: LeftOut::default(),
+        }
+    }
+
+    fn id() -> ProbeId {
+        ProbeId { kind: "mongodb", name: "orders".into() }
+    }
+
+    #[test]
+    fn no_control_character_of_a_peer_is_printed() {
+        let named = "db\u{1b}]0;x\u{7}\n1";
+        let targets =
+            vec![target(named, "\u{1b}[1mprimary", Err(hostile(Reason::Closed))), target("a", "\u{202e}", Ok(()))];
+        let mut run = past_run(Standing::Failed, targets);
+        run.result = Err(hostile(Reason::Protocol));
+        let harmless = |text: &str| text.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}'));
+        let texts = [past(&id(), &run, None), past(&id(), &run, Some(named)), list(&id(), &[run], None)];
+        for text in texts {
+            assert!(harmless(&text) && text.contains("all is well"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_past_says_when_and_what_is_left_out() {
+        let mut run = past_run(Standing::Slow, vec![target("db1:1", "primary", Ok(())), target("db2:1", "", Ok(()))]);
+        let head = "mongodb orders\nrun 00000000000000a1, cycle main, ended 2024-02-29T12:34:56.789Z, slow\n\n✓ db1:1  primary\n";
+        let text = past(&id(), &run, None);
+        assert!(text.starts_with(head) && text.ends_with("2 of 2 succeeded in 12.000 ms\n"), "{text}");
+        run.left_out = LeftOut { targets: 3, phases: 4 };
+        let text = past(&id(), &run, Some("db2:1"));
+        assert!(text.contains("✓ db2:1\n") && !text.contains("db1:1"), "{text}");
+        assert!(text.ends_with("remember all of it: 3 targets and 4 phases are left out.\n"), "{text}");
+    }
+
+    #[test]
+    fn a_list_names_what_is_worst() {
+        let refused = || Err(Failure::new(Reason::Refused, "no"));
+        let mut slow = past_run(Standing::Slow, vec![target("b", "", Ok(())), target("a", "", Ok(()))]);
+        slow.trace.targets[1].duration = Duration::from_millis(20);
+        let failed = past_run(Standing::Failed, vec![target("b", "", refused()), target("a", "", refused())]);
+        let mut whole = past_run(Standing::Failed, Vec::new());
+        whole.result = refused();
+        let good = past_run(Standing::Good, vec![target("", "", Ok(()))]);
+        let runs = [good, slow, failed, whole];
+        let results = |only| {
+            let text = list(&id(), &runs, only);
+            let mut lines = text.lines().skip(3).map(|line| line.split_once("12.000 ms  ").unwrap().1.to_owned());
+            assert!(text.starts_with("mongodb orders: 4 runs, newest first\n\nid "), "{text}");
+            [(); 4].map(|()| lines.next().unwrap())
+        };
+        let why = "nothing listens there (refused): no";
+        assert_eq!(
+            results(None),
+            ["good", "slow    a took 20.000 ms", &format!("failed  a: {why} (and 1 more)"), &format!("failed  {why}")]
+        );
+        assert_eq!(results(Some("b"))[1..3], ["slow    b took 12.000 ms", &format!("failed  b: {why}")]);
+    }
+
+    #[test]
+    fn an_overview_has_every_probe() {
+        let run = past_run(Standing::Failed, Vec::new());
+        let (one, two) = (id(), ProbeId { kind: "mongodb", name: "x".into() });
+        let now = run.ended + Duration::from_secs(150);
+        let text = overview([(&one, Some(run)), (&two, None)].into_iter(), now);
+        let expected = "probe           last         age  run
+mongodb orders  failed     2 min  00000000000000a1
+mongodb x       no run has ended yet
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn ages_are_in_the_unit_that_a_person_would_choose() {
+        let then = SystemTime::UNIX_EPOCH;
+        let after = |seconds| age(then, then + Duration::from_secs(seconds));
+        assert_eq!([119, 120, 7_200, 172_800].map(after), ["119 s", "2 min", "2 h", "2 d"]);
+        assert_eq!(age(then + Duration::from_secs(5), then), "0 s");
+    }
 }

@@ -111,3 +111,39 @@ fn names(all: impl Iterator<Item = String>) -> String {
     let listed = names.join(", ");
     if more == 0 { listed } else { format!("{listed} and {more} more") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(kind: &'static str, name: &str) -> Probe {
+        (ProbeId { kind, name: name.into() }, Arc::default())
+    }
+
+    fn ask(probes: &[Probe], query: &str) -> Result<String, String> {
+        answer(probes, &RunsQuery::parse(query).unwrap(), SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn probes_of_one_name_are_told_apart_by_type() {
+        let probes = [probe("http", "a"), probe("tcp", "a"), probe("tcp", "b")];
+        let both = "http a: 0 runs, newest first\n\ntcp a: 0 runs, newest first\n";
+        assert_eq!(ask(&probes, "probe=a").as_deref(), Ok(both));
+        assert_eq!(ask(&probes, "probe=a&type=tcp").as_deref(), Ok("tcp a: 0 runs, newest first\n"));
+        let none = "No probe `a` of type `dns` runs here. Runs are remembered for: http a, tcp a.\n";
+        assert_eq!(ask(&probes, "probe=a&type=dns").unwrap_err(), none);
+        let none = "No probe `c` runs here. Runs are remembered for: http a, tcp a, tcp b.\n";
+        assert_eq!(ask(&probes, "probe=c").unwrap_err(), none);
+        let none = "Probe http a remembers no run yet.\nProbe tcp a remembers no run yet.\n";
+        assert_eq!(ask(&probes, "probe=a&id=0123456789abcdef").unwrap_err(), none);
+    }
+
+    #[test]
+    fn an_answer_that_there_is_nothing_is_short() {
+        let probes: Vec<_> = (0..10_000).map(|n| probe("tcp", &format!("p{n}"))).collect();
+        let text = ask(&probes, "probe=unknown").unwrap_err();
+        assert!(text.len() < 2_000 && text.ends_with(", tcp p49 and 9950 more.\n"), "{text}");
+        assert_eq!(ask(&[], "probe=a").unwrap_err(), "No probe `a` runs here. Runs are remembered for: none.\n");
+        assert_eq!(ask(&[], "").as_deref(), Ok("probe  last         age  run\n"));
+    }
+}

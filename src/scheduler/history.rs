@@ -84,7 +84,8 @@ struct Story {
     cycle: &'static str,
     failure: Option<Why>,
     targets: Box<[Told]>,
-    phases: Box<[Step]>,
+    /// Shared with the story before if equal: what fails often tells every time in other words why.
+    phases: Arc<[Step]>,
     left_out: LeftOut,
 }
 
@@ -148,7 +149,7 @@ impl History {
             count(times.as_ptr().cast(), size_of_val(&**times));
             count(Arc::as_ptr(story).cast(), size_of::<Story>() + 16);
             count(story.targets.as_ptr().cast(), size_of_val(&*story.targets));
-            count(story.phases.as_ptr().cast(), size_of_val(&*story.phases));
+            count(story.phases.as_ptr().cast(), size_of_val(&*story.phases) + 16);
             let details = story.targets.iter().filter_map(|told| told.failure.as_ref()).chain(&story.failure);
             let texts = story.targets.iter().flat_map(|told| [&told.name, &told.note]);
             for text in texts.chain(details.map(|why| &why.detail)) {
@@ -211,11 +212,14 @@ impl Story {
             }
         };
         let own = run.result.as_ref().err();
+        let phases = &run.trace.phases;
+        let known_phases = before.filter(|story| story.has(phases));
         Self {
             cycle: run.cycle.name,
             failure: own.map(|failure| Why::new(failure, before.and_then(|story| story.failure.as_ref()))),
             targets: run.trace.targets.iter().map(target).collect(),
-            phases: run.trace.phases.iter().map(Step::of).collect(),
+            phases: known_phases
+                .map_or_else(|| phases.iter().map(Step::of).collect(), |known| Arc::clone(&known.phases)),
             left_out,
         }
     }
@@ -225,10 +229,15 @@ impl Story {
         let Trace { targets, phases, .. } = &run.trace;
         self.cycle == run.cycle.name
             && self.left_out == left_out
-            && (self.targets.len(), self.phases.len()) == (targets.len(), phases.len())
+            && self.targets.len() == targets.len()
             && same(self.failure.as_ref(), run.result.as_ref().err())
-            && self.phases.iter().zip(phases).all(|(step, phase)| *step == Step::of(phase))
+            && self.has(phases)
             && self.targets.iter().zip(targets).all(|(told, target)| told.is(target))
+    }
+
+    fn has(&self, phases: &[PhaseTrace]) -> bool {
+        self.phases.len() == phases.len()
+            && self.phases.iter().zip(phases).all(|(step, phase)| *step == Step::of(phase))
     }
 }
 
