@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::metrics::{AppMetrics, Loaded as Recorded};
+use super::runs::Probe;
 use super::{Error, Log};
 use crate::config::{Built, Config, Loaded, Loader, Running, Server, Trigger, Watcher};
 use crate::http::Reload;
 use crate::metrics::Store;
 use crate::probe::{KINDS, ProbeId, Shared};
-use crate::scheduler::{History, Scheduler};
+use crate::scheduler::Scheduler;
 use crate::settings::Problems;
 
 /// How often files are looked at, whether or not the kernel said that they changed: for file systems that say nothing.
@@ -27,7 +28,7 @@ pub(super) struct Status {
     pub(super) config: RwLock<Arc<str>>,
     /// The probes that run, with what is remembered of their runs. Whoever reads it takes a reference, and holds no lock
     /// while going through it.
-    pub(super) probes: RwLock<Arc<[(ProbeId, Arc<History>)]>>,
+    pub(super) probes: RwLock<Arc<[Probe]>>,
 }
 
 /// The probes and the configuration that they came from.

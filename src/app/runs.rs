@@ -13,7 +13,8 @@ use crate::settings::escape;
 /// How many names an answer that something is not there lists.
 const MAX_NAMES: usize = 50;
 
-type Probe = (ProbeId, Arc<History>);
+/// A probe that runs, and what is remembered of its runs.
+pub(super) type Probe = (ProbeId, Arc<History>);
 
 /// The answer for a person.
 ///

@@ -4,12 +4,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::reload::Status;
-use super::runs;
+use super::runs::{self, Probe};
 use crate::config::Requests;
 use crate::http::{Landing, Reload, RunsQuery};
 use crate::metrics::Snapshot;
-use crate::probe::ProbeId;
-use crate::scheduler::History;
 
 /// Answers the server's questions.
 pub(super) struct Site {
@@ -22,7 +20,7 @@ impl Site {
         Self { status, requests }
     }
 
-    fn probes(&self) -> Arc<[(ProbeId, Arc<History>)]> {
+    fn probes(&self) -> Arc<[Probe]> {
         Arc::clone(&self.status.probes.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -44,7 +44,7 @@ async fn a_run_is_found_and_shown_with_its_phases() {
     let set = ReplicaSet::start(3).await.unwrap();
     let hosts = set.hosts();
     let daemon =
-        Midwatch::start(&[probe("orders", &hosts, RHYTHM), probe("x.y-z", &hosts[..1], RHYTHM)].concat()).await;
+        Midwatch::start(&[probe("orders", &hosts, RHYTHM), probe("\"x.y-z\"", &hosts[..1], RHYTHM)].concat()).await;
 
     let good = find(&daemon, "?probe=orders", &["good"]).await;
     let overview = page(&daemon, "").await;
@@ -77,9 +77,10 @@ async fn a_run_is_found_and_shown_with_its_phases() {
     let list = page(&daemon, &format!("?probe=orders&target={}", hosts[2])).await;
     assert!(list.lines().any(|line| line.starts_with(&failed)), "{list}");
     let log = daemon.log();
-    let warned = log.lines().find(|line| line.contains("the probe fails") && line.contains(&hosts[2])).unwrap();
-    let run = warned.split("run").nth(1).unwrap().trim_start_matches(|c: char| !c.is_ascii_hexdigit());
-    let warned = page(&daemon, &format!("?probe=orders&id={}", &run[..16])).await;
+    let words = ["the probe fails", "probe=mongodb.orders ", &format!("target=\"{}\"", hosts[2])];
+    let warned = log.lines().find(|line| words.iter().all(|word| line.contains(word))).expect(&log);
+    let run = warned.split("run=").nth(1).unwrap().split(' ').next().unwrap();
+    let warned = page(&daemon, &format!("?probe=orders&id={run}")).await;
     assert!(warned.contains(&format!("\n✗ {}\n", hosts[2])), "{warned}");
 }
 
