@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::body::{Content, Finally, Pieces};
 use super::socket::Busy;
 use super::{Limits, RunsQuery, Site};
-use crate::metrics::exposition::text;
+use crate::metrics::exposition::{Format, Writer};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -99,7 +99,7 @@ impl<S: Site> Desk<S> {
         }
         match route {
             Route::Landing => respond(StatusCode::OK, HTML, text(self.landing())),
-            Route::Metrics => respond(StatusCode::OK, text::CONTENT_TYPE, self.metrics(head)),
+            Route::Metrics => respond(StatusCode::OK, Format::Text.content_type(), self.metrics(head)),
             Route::Healthy => plain(StatusCode::OK, "healthy\n"),
             Route::Ready => self.ready(),
             Route::Config => plain(StatusCode::OK, self.site.config().to_string()),
@@ -141,7 +141,11 @@ impl<S: Site> Desk<S> {
             return Content::Unwritten;
         }
         let (site, started) = (Arc::clone(&self.site), Instant::now());
-        let pieces = text::Writer::new(site.scrape());
+        let mut writer = Writer::new(site.scrape(), Format::Text);
+        let pieces = std::iter::from_fn(move || {
+            let mut piece = Vec::new();
+            writer.write(&mut piece).then_some(piece)
+        });
         Content::Pieces(Pieces::new(pieces, Finally::new(move || site.scraped(started.elapsed()))))
     }
 

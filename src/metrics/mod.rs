@@ -1,13 +1,16 @@
 //! Metrics: how one is declared ([`desc`]), recorded during a run ([`Recorder`]), kept ([`Store`]) and written
 //! ([`exposition`]). Knows nothing of probes.
 
+mod block;
 pub mod daemon;
 pub mod desc;
 pub mod exposition;
+mod family;
 mod guard;
 mod histogram;
 mod label;
 mod live;
+mod native;
 mod process;
 mod recorder;
 mod run_id;
@@ -21,11 +24,13 @@ pub mod trace;
 
 pub use desc::{Counter, Desc, Gauge, Histogram, Type};
 pub use guard::{Phase, Target};
-pub use histogram::{Buckets, COARSE, LAN, WAN};
+pub use histogram::{BACKUP, Buckets, COARSE, LAN, VPN, WAN};
 pub use live::Live;
+pub use native::{Native, NativeRule, Sparse};
 pub use process::Process;
 pub use recorder::{Phases, Recorder};
 pub use run_id::RunId;
+pub(crate) use series::DROPPED;
 pub use series::{BucketRule, CycleId, Gauges, SeriesSet};
 pub use store::{Snapshot, Store};
 

@@ -223,7 +223,8 @@ impl Spec {
 
 fn bucket_rule(common: &Common) -> BucketRule {
     let latency = common.slo.as_ref().and_then(|slo| slo.latency);
-    BucketRule { bounds: common.buckets.clone(), always: latency.map(|latency| latency.as_secs_f64()) }
+    let always = latency.map(|latency| latency.as_secs_f64());
+    BucketRule { bounds: common.buckets.clone(), always, native: common.native }
 }
 
 impl Watch {

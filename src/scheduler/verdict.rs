@@ -10,7 +10,7 @@ use super::{Spec, Watch};
 use crate::failure::{Failure, Reason};
 use crate::label_values::label_values;
 use crate::metrics::trace::{TargetTrace, Trace};
-use crate::metrics::{COARSE, Counter, Desc, Gauge, Histogram, Live, Recorder, RunId, SeriesSet};
+use crate::metrics::{COARSE, Counter, DROPPED, Desc, Gauge, Histogram, Live, Recorder, RunId, SeriesSet};
 use crate::probe::{Common, Cycle, Kind, Require, Slo};
 
 // `target` is empty, and so absent, for a probe that has a single target.
@@ -84,6 +84,7 @@ pub const METRICS: &[&Desc] = &[
     SLO_OBJECTIVE.desc(),
     SLO_LATENCY.desc(),
     SLO_EVENTS.desc(),
+    DROPPED.desc(),
 ];
 
 /// Those that begin with a run; the others are [described](describe) before the first one.
@@ -174,6 +175,7 @@ pub(crate) fn describe(spec: &Spec, set: &SeriesSet) {
     rec.info(&INFO, [&common.owner, &common.runbook], &common.info);
     rec.add(&RUNS, [], 0.0);
     rec.add(&MISSED, [], 0.0);
+    rec.add(&DROPPED, [], 0.0);
     for target in std::iter::once(String::new()).chain(spec.probe.expected("target")) {
         start_counters(spec.kind, common, &target, &rec);
     }
