@@ -310,7 +310,7 @@ async fn the_landing_page_escapes_what_it_is_given() {
 #[tokio::test]
 async fn a_wrong_method_is_told_the_right_one() {
     let server = Running::start(MadeUp::new(0), Limits::default()).await;
-    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/config"] {
+    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/config", "/runs"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "get", "WHAT"] {
             let reply = server.ask(&format!("{method} {path}")).await;
             assert_eq!((reply.status, reply.header("allow")), (405, Some("get, head")), "{method} {path}");
@@ -326,7 +326,7 @@ async fn a_wrong_method_is_told_the_right_one() {
 #[tokio::test]
 async fn head_has_the_headers_and_no_body() {
     let server = Running::start(MadeUp::new(10), Limits::default()).await;
-    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/config", "/nothing"] {
+    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/config", "/runs", "/runs?probe=unknown", "/nothing"] {
         let get = server.ask(&format!("GET {path}")).await;
         let mut client = server.connect().await;
         client.send(&format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
