@@ -74,7 +74,6 @@ pub(super) fn rendered_pairs(mut text: &[u8]) -> impl Iterator<Item = (&[u8], &[
 }
 
 /// Appends an escaped value as it was before it was escaped.
-#[cfg(test)]
 pub(super) fn unescape(out: &mut Vec<u8>, mut escaped: &[u8]) {
     while let Some(at) = memchr::memchr(b'\\', escaped) {
         out.extend_from_slice(&escaped[..at]);

@@ -87,6 +87,11 @@ pub(super) struct Metric<'s> {
 }
 
 impl<'s> Metric<'s> {
+    /// All of them.
+    pub(super) fn families(&self) -> impl Iterator<Item = &'s Family> {
+        (0..).map_while(|nth| self.family(nth))
+    }
+
     /// The nth family of that name.
     pub(super) fn family(&self, nth: usize) -> Option<&'s Family> {
         let &(set, at) = self.families.get(nth)?;

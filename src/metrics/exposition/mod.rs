@@ -4,12 +4,16 @@
 //! series there are. Formats differ in how a metric begins, how a row looks, and how all of it ends.
 
 mod number;
+mod protobuf;
 mod text;
 
 pub(super) use number::write_number;
 
+use self::protobuf::Protobuf;
 use self::text::{Dialect, Text};
 use super::Snapshot;
+use super::block::Block;
+use super::family::Family;
 use super::store::Metric;
 
 /// Pieces are about this large, in bytes: large enough for few writes, small enough for hundreds of slow readers.
@@ -25,6 +29,8 @@ pub enum Format {
         /// Whether to write when counters and histograms came into being, as series: one more for each.
         created: bool,
     },
+    /// Protobuf, which has exemplars, native histograms and when things came into being.
+    Protobuf,
 }
 
 impl Format {
@@ -33,15 +39,40 @@ impl Format {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
             Self::OpenMetrics { .. } => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
         }
     }
+}
+
+/// How a format writes what a [`Writer`] comes by.
+trait Encode {
+    /// Begins a metric.
+    fn open(&mut self, out: &mut Vec<u8>, metric: &Metric<'_>);
+    /// Writes a row of the metric.
+    fn row(&mut self, out: &mut Vec<u8>, family: &Family, block: &Block, row: usize);
+    /// Ends the whole.
+    fn end(&mut self, out: &mut Vec<u8>);
+}
+
+#[derive(Debug)]
+enum Encoder {
+    Text(Text),
+    Protobuf(Protobuf),
 }
 
 /// Writes a snapshot piece by piece.
 #[derive(Debug)]
 pub struct Writer {
     snapshot: Snapshot,
-    encoder: Text,
+    encoder: Encoder,
+    walk: Walk,
+}
+
+/// How far a writer has come.
+#[derive(Debug, Default)]
+struct Walk {
     metric: usize,
     place: Option<Place>,
     ended: bool,
@@ -58,33 +89,22 @@ struct Place {
 impl Writer {
     /// Starts at the beginning of the snapshot.
     pub fn new(snapshot: Snapshot, format: Format) -> Self {
-        let dialect = match format {
-            Format::Text => Dialect::Prometheus,
-            Format::OpenMetrics { created } => Dialect::OpenMetrics { created },
+        let encoder = match format {
+            Format::Text => Encoder::Text(Text::new(Dialect::Prometheus)),
+            Format::OpenMetrics { created } => Encoder::Text(Text::new(Dialect::OpenMetrics { created })),
+            Format::Protobuf => Encoder::Protobuf(Protobuf::default()),
         };
-        Self { snapshot, encoder: Text::new(dialect), metric: 0, place: None, ended: false }
+        Self { snapshot, encoder, walk: Walk::default() }
     }
 
     /// Appends the next piece, until there are about [`PIECE`] bytes: whole rows, at least one. False when nothing is left
     /// to write.
     pub fn write(&mut self, out: &mut Vec<u8>) -> bool {
-        if self.ended {
-            return false;
-        }
         let before = out.len();
-        while let Some(metric) = self.snapshot.metric(self.metric) {
-            let mut place = self.place.take().unwrap_or_else(|| {
-                self.encoder.open(out, &metric);
-                Place::default()
-            });
-            if !rows(&mut self.encoder, out, &metric, &mut place) {
-                self.place = Some(place);
-                return true;
-            }
-            self.metric += 1;
+        match &mut self.encoder {
+            Encoder::Text(text) => self.walk.write(&self.snapshot, text, out),
+            Encoder::Protobuf(protobuf) => self.walk.write(&self.snapshot, protobuf, out),
         }
-        self.encoder.end(out);
-        self.ended = true;
         out.len() > before
     }
 
@@ -98,8 +118,29 @@ impl Writer {
     }
 }
 
+impl Walk {
+    fn write(&mut self, snapshot: &Snapshot, encoder: &mut impl Encode, out: &mut Vec<u8>) {
+        if self.ended {
+            return;
+        }
+        while let Some(metric) = snapshot.metric(self.metric) {
+            let mut place = self.place.take().unwrap_or_else(|| {
+                encoder.open(out, &metric);
+                Place::default()
+            });
+            if !rows(encoder, out, &metric, &mut place) {
+                self.place = Some(place);
+                return;
+            }
+            self.metric += 1;
+        }
+        encoder.end(out);
+        self.ended = true;
+    }
+}
+
 /// Writes rows of a metric from `place` on; true when that was all of them.
-fn rows(encoder: &mut Text, out: &mut Vec<u8>, metric: &Metric<'_>, place: &mut Place) -> bool {
+fn rows(encoder: &mut impl Encode, out: &mut Vec<u8>, metric: &Metric<'_>, place: &mut Place) -> bool {
     while let Some(family) = metric.family(place.family) {
         while let Some(block) = family.blocks.get(place.block) {
             while place.row < block.len() {

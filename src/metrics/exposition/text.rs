@@ -3,6 +3,7 @@
 //! Sources: Prometheus documentation, "Exposition formats", section "Text format details"; the OpenMetrics specification
 //! 1.0.0, section "Text Format".
 
+use super::Encode;
 use super::number::{write_count, write_number};
 use crate::metrics::Type;
 use crate::metrics::block::{Block, Data, Exemplar};
@@ -27,13 +28,8 @@ pub(super) struct Text {
     bucket: Vec<u8>,
 }
 
-impl Text {
-    pub(super) fn new(dialect: Dialect) -> Self {
-        Self { dialect, name: Vec::new(), bucket: Vec::new() }
-    }
-
-    /// Begins a metric.
-    pub(super) fn open(&mut self, out: &mut Vec<u8>, metric: &Metric<'_>) {
+impl Encode for Text {
+    fn open(&mut self, out: &mut Vec<u8>, metric: &Metric<'_>) {
         let desc = metric.desc;
         let kind: &[u8] = match desc.kind {
             Type::Counter => b"counter",
@@ -56,8 +52,7 @@ impl Text {
         put(&mut self.bucket, [desc.name.as_bytes(), b"_bucket{"]);
     }
 
-    /// Writes a row.
-    pub(super) fn row(&self, out: &mut Vec<u8>, family: &Family, block: &Block, row: usize) {
+    fn row(&mut self, out: &mut Vec<u8>, family: &Family, block: &Block, row: usize) {
         let labels = block.labels(row);
         match &block.data {
             Data::Gauges(values) => self.sample(out, b"", labels, values[row]),
@@ -81,11 +76,16 @@ impl Text {
         }
     }
 
-    /// Ends the text.
-    pub(super) fn end(&self, out: &mut Vec<u8>) {
+    fn end(&mut self, out: &mut Vec<u8>) {
         if self.dialect != Dialect::Prometheus {
             out.extend_from_slice(b"# EOF\n");
         }
+    }
+}
+
+impl Text {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self { dialect, name: Vec::new(), bucket: Vec::new() }
     }
 
     /// Writes the buckets of a row, and says how many observations there are.
