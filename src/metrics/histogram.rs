@@ -132,6 +132,31 @@ mod tests {
     }
 
     #[test]
+    fn presets_are_what_the_documentation_lists() {
+        let page = include_str!("../../docs/CONFIGURATION.md");
+        for (name, preset) in [("lan", LAN), ("wan", WAN), ("vpn", VPN), ("backup", BACKUP)] {
+            let (_, row) = page.split_once(&format!("| `\"{name}\"` | ")).expect("a row");
+            let (listed, _) = row.split_once(':').expect("what they are for");
+            let bounds = listed.split(", ").flat_map(|group| {
+                let (numbers, unit) = group.rsplit_once(' ').expect("a unit");
+                let unit: f64 = match unit {
+                    "ms" => 0.001,
+                    "s" => 1.0,
+                    "min" => 60.0,
+                    "h" => 3600.0,
+                    other => panic!("{other}"),
+                };
+                numbers.split(' ').map(move |number| number.parse::<f64>().expect("a number") * unit)
+            });
+            let bounds: Vec<f64> = bounds.collect();
+            assert_eq!(bounds.len(), preset.len(), "{name}");
+            for (listed, bound) in bounds.iter().zip(preset) {
+                assert!((listed / bound - 1.0).abs() < 1e-9, "{name}: {listed} {bound}");
+            }
+        }
+    }
+
+    #[test]
     fn the_bounds_for_tunnels_are_at_least_ten_a_decade_where_answers_lie() {
         for decade in [0.001..0.01, 0.01..0.1, 0.1..1.0] {
             assert!(VPN.iter().filter(|bound| decade.contains(*bound)).count() >= 10, "{decade:?}");
