@@ -1,9 +1,11 @@
-//! The daemon's own HTTP server: metrics, health, reload, the configuration in force and a plain landing page.
+//! The daemon's own HTTP server: metrics, health, reload, the configuration in force, remembered runs and a plain
+//! landing page.
 //!
-//! `server` accepts connections and ends them, `socket` cuts off clients that are slow, `routes` turns a request into
-//! a response, `body` writes it piece by piece. `tls` does handshakes; `admission` lets requests in, with `auth` and
-//! `credentials` for logins; a [`Protection`] says which of it is wanted. What is served comes from a [`Site`]: this module knows neither
-//! the application nor its configuration, and nothing outside of it uses hyper's server.
+//! `server` accepts connections and ends them, `socket` cuts off clients that are slow, `tls` does handshakes.
+//! `admission` lets requests in, with `auth` and `credentials` for logins; a [`Protection`] says which of it is wanted.
+//! `routes` turns a request into a response, `query` reads what one is asked for, `body` writes it piece by piece. What is
+//! served comes from a [`Site`]: this module knows neither the application nor its configuration, and nothing outside of it
+//! uses hyper's server.
 
 mod admission;
 mod auth;
@@ -12,6 +14,7 @@ mod credentials;
 #[doc(hidden)]
 pub mod fuzz;
 mod protection;
+mod query;
 mod routes;
 mod server;
 mod socket;
@@ -25,6 +28,7 @@ use std::time::Duration;
 
 pub use auth::Users;
 pub use protection::{Protection, RateLimit};
+pub use query::RunsQuery;
 pub use server::Server;
 
 use crate::metrics::Snapshot;
@@ -44,6 +48,12 @@ pub trait Site: Send + Sync + 'static {
     /// Reads the configuration anew and says what came of it. Every request is answered on its own; the future is
     /// dropped when its client goes away, which must not leave a reload half done.
     fn reload(&self) -> impl Future<Output = Reload> + Send;
+
+    /// The remembered runs that are asked for, for a person.
+    ///
+    /// # Errors
+    /// What there is not, and what there is instead: answered with status 404.
+    fn runs(&self, query: &RunsQuery) -> Result<String, String>;
 
     /// What the landing page says.
     fn landing(&self) -> Landing;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::admission::Admission;
 use super::body::{Content, Finally, Pieces};
 use super::socket::Busy;
-use super::{Limits, Site};
+use super::{Limits, RunsQuery, Site};
 use crate::metrics::exposition::{Format, Writer};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -35,17 +35,19 @@ enum Route {
     Healthy,
     Ready,
     Config,
+    Runs,
     Reload,
 }
 
 impl Route {
     /// Path, route, and what the landing page says about it.
-    const TABLE: [(&'static str, Self, &'static str); 6] = [
+    const TABLE: [(&'static str, Self, &'static str); 7] = [
         ("/", Self::Landing, "this page"),
         ("/metrics", Self::Metrics, "what Prometheus reads"),
         ("/-/healthy", Self::Healthy, "whether the process answers"),
         ("/-/ready", Self::Ready, "whether a configuration is applied"),
         ("/config", Self::Config, "the configuration in force, without secrets"),
+        ("/runs", Self::Runs, "the last runs of the probes"),
         ("/-/reload", Self::Reload, "POST: read the configuration anew"),
     ];
 
@@ -55,7 +57,7 @@ impl Route {
 
     /// Whether it shows or changes more than who may scrape should see and do.
     fn is_administration(self) -> bool {
-        matches!(self, Self::Config | Self::Reload)
+        matches!(self, Self::Config | Self::Runs | Self::Reload)
     }
 
     fn allowed(self) -> &'static str {
@@ -98,6 +100,7 @@ impl<S: Site> Desk<S> {
             return response;
         }
         let head = request.method() == Method::HEAD;
+        let query = request.uri().query().map(str::to_owned);
         if let Err(refused) = self.discard_body(request.into_body(), busy).await {
             return refused;
         }
@@ -107,6 +110,7 @@ impl<S: Site> Desk<S> {
             Route::Healthy => plain(StatusCode::OK, "healthy\n"),
             Route::Ready => self.ready(),
             Route::Config => plain(StatusCode::OK, self.site.config().to_string()),
+            Route::Runs => self.runs(query.as_deref().unwrap_or_default()),
             Route::Reload => self.reload().await,
         }
     }
@@ -157,6 +161,14 @@ impl<S: Site> Desk<S> {
             plain(StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n")
         } else {
             plain(StatusCode::OK, "ready\n")
+        }
+    }
+
+    fn runs(&self, query: &str) -> Response<Content> {
+        match RunsQuery::parse(query).map(|query| self.site.runs(&query)) {
+            Ok(Ok(text)) => plain(StatusCode::OK, text),
+            Ok(Err(text)) => plain(StatusCode::NOT_FOUND, text),
+            Err(problem) => plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
         }
     }
 
