@@ -13,9 +13,12 @@ mod body;
 mod credentials;
 #[doc(hidden)]
 pub mod fuzz;
+mod negotiate;
+mod pieces;
 mod protection;
 mod query;
 mod routes;
+mod scrapes;
 mod server;
 mod socket;
 #[cfg(test)]
@@ -38,6 +41,11 @@ use crate::metrics::Snapshot;
 pub trait Site: Send + Sync + 'static {
     /// What `/metrics` writes. Called once for each scrape, not for `HEAD`.
     fn scrape(&self) -> Snapshot;
+
+    /// Whether OpenMetrics tells when counters and histograms came into being, in a series more for each of them.
+    fn openmetrics_created(&self) -> bool {
+        false
+    }
 
     /// A scrape is over: its body was handed to the socket, or the client went away. `took` counts from the request.
     fn scraped(&self, took: Duration);
@@ -92,14 +100,21 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Between requests on one connection. Longer than usual scrape intervals, so that Prometheus need not reconnect.
     pub idle_time: Duration,
-    /// For the client to take what is buffered, two pieces of about 64 KiB at most. A scrape that is not read keeps
+    /// For the client to take what is buffered, three pieces of about 128 KiB at most. A scrape that is not read keeps
     /// the values of its moment in memory.
     pub write_time: Duration,
+    /// For a whole response, at whatever pace the client reads it. Longer than any scrape's timeout.
+    pub response_time: Duration,
+    /// For so long a client may leave something buffered before it may have to make way for others.
+    pub stuck_time: Duration,
     /// For the client to close after the last response, while what it still sends is discarded: closed at once, a
     /// connection is reset, and the client may never see why it was refused.
     pub linger_time: Duration,
+    /// Scrapes in flight. When there are more, the one whose client has not read for longest makes way; when all of them
+    /// read, the new one is answered 503.
+    pub scrapes: usize,
     /// Connections on each address. When there are more, the one that has been without a whole request for longest makes
-    /// way; when all are busy, the new one is answered 503. Well below the usual limit of 1024 file descriptors,
+    /// way, then the one that has not read its response for longest; when all are busy, the new one is answered 503. Well below the usual limit of 1024 file descriptors,
     /// because probes need some too.
     pub connections: usize,
 }
@@ -113,6 +128,9 @@ impl Default for Limits {
             body_bytes: 64 * 1024,
             idle_time: Duration::from_secs(150),
             write_time: Duration::from_secs(30),
+            response_time: Duration::from_secs(120),
+            stuck_time: Duration::from_secs(1),
+            scrapes: 40,
             linger_time: Duration::from_secs(1),
             connections: 400,
         }

@@ -10,7 +10,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
 use super::admission::Admission;
-use super::body::{Content, Finally, Pieces};
+use super::body::{Content, Finally, Scrape};
+use super::negotiate::{self, Coding};
+use super::pieces::Pieces;
+use super::scrapes::Scrapes;
 use super::socket::Busy;
 use super::{Limits, RunsQuery, Site};
 use crate::metrics::exposition::{Format, Writer};
@@ -69,6 +72,13 @@ impl Route {
     }
 }
 
+/// What a client wants metrics in.
+#[derive(Clone, Copy)]
+struct Wanted {
+    format: Format,
+    coding: Coding,
+}
+
 /// What a request is answered from.
 pub(super) struct Desk<S> {
     pub(super) site: Arc<S>,
@@ -78,6 +88,8 @@ pub(super) struct Desk<S> {
     pub(super) closing: bool,
     /// What comes before everything else.
     pub(super) admission: Admission,
+    /// The scrapes in flight.
+    pub(super) scrapes: Scrapes,
 }
 
 impl<S: Site> Desk<S> {
@@ -101,12 +113,16 @@ impl<S: Site> Desk<S> {
         }
         let head = request.method() == Method::HEAD;
         let query = request.uri().query().map(str::to_owned);
+        let wanted = Wanted {
+            format: negotiate::format(request.headers(), self.site.openmetrics_created()),
+            coding: negotiate::coding(request.headers()),
+        };
         if let Err(refused) = self.discard_body(request.into_body(), busy).await {
             return refused;
         }
         match route {
             Route::Landing => respond(StatusCode::OK, HTML, text(self.landing())),
-            Route::Metrics => respond(StatusCode::OK, Format::Text.content_type(), self.metrics(head)),
+            Route::Metrics => self.metrics(wanted, head, busy),
             Route::Healthy => plain(StatusCode::OK, "healthy\n"),
             Route::Ready => self.ready(),
             Route::Config => plain(StatusCode::OK, self.site.config().to_string()),
@@ -143,17 +159,38 @@ impl<S: Site> Desk<S> {
         }
     }
 
-    fn metrics(&self, head: bool) -> Content {
-        if head {
-            return Content::Unwritten;
+    fn metrics(&self, wanted: Wanted, head: bool, busy: &Busy) -> Response<Content> {
+        let Wanted { format, coding } = wanted;
+        let content = if head { Ok(Content::Unwritten) } else { self.scrape(wanted, busy) };
+        let mut response = match content {
+            Ok(content) => respond(StatusCode::OK, format.content_type(), content),
+            Err(refused) => return refused,
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        if let Some(name) = coding.name() {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
         }
-        let (site, started) = (Arc::clone(&self.site), Instant::now());
-        let mut writer = Writer::new(site.scrape(), Format::Text);
-        let pieces = std::iter::from_fn(move || {
-            let mut piece = Vec::new();
-            writer.write(&mut piece).then_some(piece)
+        response
+    }
+
+    fn scrape(&self, wanted: Wanted, busy: &Busy) -> Result<Content, Response<Content>> {
+        let started = Instant::now();
+        let Some(in_flight) = self.scrapes.begin(busy.gate(), &self.limits) else {
+            let mut refused = plain(StatusCode::SERVICE_UNAVAILABLE, "There are too many scrapes just now.\n");
+            refused.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            return Err(refused);
+        };
+        let site = Arc::clone(&self.site);
+        let pieces = Pieces::new(Writer::new(site.scrape(), wanted.format), wanted.coding).map_err(|error| {
+            tracing::error!(%error, "cannot compress a scrape");
+            internal_error()
+        })?;
+        let over = Finally::new(move || {
+            drop(in_flight);
+            site.scraped(started.elapsed());
         });
-        Content::Pieces(Pieces::new(pieces, Finally::new(move || site.scraped(started.elapsed()))))
+        Ok(Content::Scrape(Scrape::new(pieces, over)))
     }
 
     fn ready(&self) -> Response<Content> {
