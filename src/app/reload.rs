@@ -67,7 +67,9 @@ impl Daemon {
         match daemon.load().await {
             Loaded::New { config, problems } => {
                 let server = config.server.clone();
-                daemon.server = Server { web: None, ..server.clone() };
+                daemon.server = server.clone();
+                // Not in force yet.
+                daemon.server.web = None;
                 daemon.switch(*config, &problems, false);
                 Ok((daemon, server))
             }
@@ -175,7 +177,10 @@ impl Daemon {
 
 /// What the web configuration file asks for, as the HTTP server takes it.
 fn protection(web: Option<&Web>) -> Arc<Protection> {
-    let Some(web) = web else { return Arc::default() };
+    let Some(web) = web else {
+        tracing::warn!("the endpoint is not protected any more");
+        return Arc::default();
+    };
     let protection = Protection {
         tls: web.tls.clone(),
         users: Users::new(web.users.clone()),
