@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::metrics::exposition::text;
+use crate::metrics::exposition::{Format, Writer};
 use crate::metrics::{Desc, Recorder, SeriesSet, Snapshot, Type};
 use crate::probe::{KINDS, Kind};
 use crate::scheduler::{Spec, process_metrics, verdict};
@@ -102,11 +102,11 @@ pub fn predict(spec: &Spec) -> Cost {
         }
     }
     rec.commit(&set, "prediction", crate::metrics::Gauges::Keep);
-    Cost { series: set.size().0, bytes: sample_bytes(&set) }
+    Cost { series: set.size(), bytes: sample_bytes(&set) }
 }
 
 fn sample_bytes(set: &SeriesSet) -> usize {
-    let written: Vec<u8> = text::Writer::new(Snapshot::from(set)).flatten().collect();
+    let written = Writer::new(Snapshot::from(set), Format::Text).rest();
     written.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"#")).map(<[u8]>::len).sum()
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use midwatch::config::Loader;
-use midwatch::metrics::exposition::text;
+use midwatch::metrics::exposition::{Format, Writer};
 use midwatch::metrics::{BucketRule, SeriesSet, Store};
 use midwatch::probe::{KINDS, Shared};
 use midwatch::scheduler::Scheduler;
@@ -83,7 +83,10 @@ pub fn child(arguments: &[String]) -> Outcome<()> {
         let runs = total(&store, "midwatch_probe_runs_total") - runs;
         let failed = total(&store, "midwatch_probe_failures_total") - failed;
         let region = self::region();
-        text::Writer::new(store.snapshot()).for_each(drop);
+        let (mut writer, mut piece) = (Writer::new(store.snapshot(), Format::Text), Vec::new());
+        while writer.write(&mut piece) {
+            piece.clear();
+        }
         let scrape = region.change();
         println!("{runs} {failed} {} {}", numbers(&during), numbers(&scrape));
         Ok(())
@@ -97,6 +100,6 @@ fn numbers(stats: &Stats) -> String {
 }
 
 fn total(store: &Store, counter: &str) -> f64 {
-    let text: Vec<u8> = text::Writer::new(store.snapshot()).flatten().collect();
+    let text = Writer::new(store.snapshot(), Format::Text).rest();
     Scrape::new(String::from_utf8_lossy(&text).into_owned()).sum(counter, &[])
 }

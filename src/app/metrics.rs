@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::metrics::daemon::{
-    BUILD_INFO, CONFIG_HASH, FILE_OK, RELOAD_SUCCESSFUL, RELOAD_TIME, RELOADS, SCRAPE_DURATION, SERIES, SERIES_DROPPED,
+    BUILD_INFO, CONFIG_HASH, FILE_OK, RELOAD_SUCCESSFUL, RELOAD_TIME, RELOADS, SCRAPE_DURATION, SERIES,
 };
 use crate::metrics::{BucketRule, Gauges, Process, Recorder, SeriesSet, Store, unix_time};
 use crate::settings::Problems;
@@ -29,7 +29,6 @@ pub(super) struct AppMetrics {
 #[derive(Default)]
 struct State {
     process: Process,
-    dropped: u64,
     last_good: Option<f64>,
 }
 
@@ -95,13 +94,8 @@ impl AppMetrics {
         let rec = Recorder::default();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.process.record(&rec);
-        let (series, dropped) = self.store.size();
-        #[allow(clippy::cast_precision_loss, reason = "counts of series stay far below 2^52")]
-        {
-            rec.set(&SERIES, [], series as f64);
-            rec.add(&SERIES_DROPPED, [], dropped.saturating_sub(state.dropped) as f64);
-        }
-        state.dropped = state.dropped.max(dropped);
+        #[allow(clippy::cast_precision_loss, reason = "a count of series stays far below 2^52")]
+        rec.set(&SERIES, [], self.store.size() as f64);
         rec.commit(&self.set, "scrape", Gauges::Replace);
     }
 

@@ -5,6 +5,7 @@ mod metrics;
 mod once;
 mod reload;
 mod report;
+mod runs;
 mod site;
 
 use std::fmt;

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use super::{Error, report};
+use super::Error;
+use super::report::Report;
 use crate::config::{Loaded, Loader};
 use crate::probe::{KINDS, Shared};
-use crate::scheduler::run_once;
+use crate::scheduler::{Run, run_once};
 
 /// Runs every cycle of a probe once and reports it. The second value says whether the run succeeded.
 ///
@@ -32,7 +33,9 @@ pub async fn probe(kind: &str, name: &str, config: &Path) -> Result<(String, boo
     for cycle in spec.probe.cycles() {
         let run = run_once(spec, cycle).await;
         good &= run.succeeded(spec.common.require);
-        text.push_str(&report::render(&format!("{kind} {name}"), &run.trace, &run.result, run.duration));
+        let title = format!("{kind} {name}");
+        let Run { trace, result, duration, .. } = &run;
+        text.push_str(&Report { title: &title, trace, result, duration: *duration, only: None }.render());
     }
     Ok((text, good))
 }

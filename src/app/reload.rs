@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::metrics::{AppMetrics, Loaded as Recorded};
+use super::runs::Probe;
 use super::{Error, Log};
 use crate::config::{Built, Config, Loaded, Loader, Running, Server, Trigger, Watcher, Web};
 use crate::http::{Protection, RateLimit, Reload, Users};
@@ -25,8 +26,9 @@ pub(super) struct Status {
     pub(super) metrics: AppMetrics,
     /// The configuration in force, for people.
     pub(super) config: RwLock<Arc<str>>,
-    /// The probes that run.
-    pub(super) probes: RwLock<Vec<ProbeId>>,
+    /// The probes that run, with what is remembered of their runs. Whoever reads it takes a reference, and holds no lock
+    /// while going through it.
+    pub(super) probes: RwLock<Arc<[Probe]>>,
 }
 
 /// The probes and the configuration that they came from.
@@ -53,7 +55,7 @@ impl Daemon {
         let (store, shared) = (Arc::new(Store::default()), Shared::default());
         let metrics = AppMetrics::new(Arc::clone(&store));
         let scheduler = Scheduler::new(Arc::clone(&store), Arc::clone(metrics.set()), shared.clone());
-        let status = Status { store, metrics, config: RwLock::default(), probes: RwLock::default() };
+        let status = Status { store, metrics, config: RwLock::default(), probes: RwLock::new(Arc::new([])) };
         let mut daemon = Self {
             status: Arc::new(status),
             scheduler: Arc::new(Mutex::new(scheduler)),
@@ -158,7 +160,8 @@ impl Daemon {
         let changes = {
             let mut scheduler = lock(&self.scheduler);
             let changes = scheduler.apply(config.probes);
-            *write(&status.probes) = scheduler.ids().cloned().collect();
+            let probes = scheduler.histories().map(|(id, history)| (id.clone(), Arc::clone(history)));
+            *write(&status.probes) = probes.collect();
             changes
         };
         let text = format!(

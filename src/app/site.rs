@@ -1,11 +1,12 @@
 //! What the HTTP server gets to see of the daemon.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::reload::Status;
+use super::runs::{self, Probe};
 use crate::config::Requests;
-use crate::http::{Landing, Reload};
+use crate::http::{Landing, Reload, RunsQuery};
 use crate::metrics::Snapshot;
 
 /// Answers the server's questions.
@@ -17,6 +18,10 @@ pub(super) struct Site {
 impl Site {
     pub(super) fn new(status: Arc<Status>, requests: Requests<Reload>) -> Self {
         Self { status, requests }
+    }
+
+    fn probes(&self) -> Arc<[Probe]> {
+        Arc::clone(&self.status.probes.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -39,8 +44,11 @@ impl crate::http::Site for Site {
         self.requests.reload().await.unwrap_or_else(ending)
     }
 
+    fn runs(&self, query: &RunsQuery) -> Result<String, String> {
+        runs::answer(&self.probes(), query, SystemTime::now())
+    }
+
     fn landing(&self) -> Landing {
-        let probes = self.status.probes.read().unwrap_or_else(PoisonError::into_inner).len();
-        Landing { version: env!("CARGO_PKG_VERSION").into(), probes }
+        Landing { version: env!("CARGO_PKG_VERSION").into(), probes: self.probes().len() }
     }
 }

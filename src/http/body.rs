@@ -1,12 +1,14 @@
 //! The body of a response, written piece by piece.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::pieces::Pieces;
 use super::socket::Busy;
 
 /// Does something when it is dropped, however the response ended.
@@ -30,35 +32,53 @@ impl Drop for Finally {
 pub(super) enum Content {
     /// A small text, whole.
     Text(Bytes),
-    /// Pieces that are made when the socket has room for them: the client's pace decides, and the memory used is that
-    /// of one piece and of the one being sent.
-    Pieces(Pieces),
+    /// The pieces of a scrape.
+    Scrape(Scrape),
     /// The same for `HEAD`: of unknown length, and never written.
     Unwritten,
 }
 
-/// A text in pieces, and what happens when it is over.
-pub(super) struct Pieces {
-    pieces: Box<dyn Iterator<Item = Vec<u8>> + Send>,
-    /// What comes between two pieces.
-    pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+/// A body that is made beside the runtime's workers: formatting and compressing half a million series takes as long as many
+/// runs of probes, which are not to wait for it. One piece is made while the one before is sent, and no more: the client's
+/// pace decides, and memory is that of a few pieces.
+pub(super) struct Scrape {
+    state: State,
     _over: Finally,
 }
 
-impl Pieces {
-    pub(super) fn new(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static, over: Finally) -> Self {
-        Self { pieces: Box::new(pieces), pause: None, _over: over }
+enum State {
+    Ahead(JoinHandle<io::Result<(Pieces, Option<Bytes>)>>),
+    Ended,
+}
+
+impl Scrape {
+    /// `over` happens when the body was sent or given up.
+    pub(super) fn new(pieces: Pieces, over: Finally) -> Self {
+        Self { state: State::begin(pieces), _over: over }
     }
 
-    /// The next piece. Lets the runtime do something else first: hyper goes on for as long as the socket takes what it
-    /// gets, and the runtime's timers, by which runs start, would wait for the end of a large scrape.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
-        if let Some(pause) = &mut self.pause {
-            ready!(pause.as_mut().poll(cx));
-        }
-        // Not a wake-up of our own: only after this one does a worker look at timers and sockets before it goes on.
-        self.pause = Some(Box::pin(tokio::task::yield_now()));
-        Poll::Ready(self.pieces.next())
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let State::Ahead(piece) = &mut self.state else { return Poll::Ready(None) };
+        // A panic is an error too: the client must not take what there is for the whole.
+        let piece = ready!(Pin::new(piece).poll(cx)).map_err(io::Error::other).flatten();
+        self.state = State::Ended;
+        Poll::Ready(match piece {
+            Ok((pieces, Some(piece))) => {
+                self.state = State::begin(pieces);
+                Some(Ok(piece))
+            }
+            Ok((_, None)) => None,
+            Err(error) => Some(Err(error)),
+        })
+    }
+}
+
+impl State {
+    fn begin(mut pieces: Pieces) -> Self {
+        Self::Ahead(spawn_blocking(move || {
+            let piece = pieces.next()?;
+            Ok((pieces, piece))
+        }))
     }
 }
 
@@ -76,15 +96,15 @@ impl Body {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = match &mut self.content {
-            Content::Text(text) => Some(std::mem::take(text)).filter(|text| !text.is_empty()),
-            Content::Pieces(pieces) => ready!(pieces.poll_next(cx)).map(Bytes::from),
+            Content::Text(text) => Some(std::mem::take(text)).filter(|text| !text.is_empty()).map(Ok),
+            Content::Scrape(scrape) => ready!(scrape.poll_next(cx)),
             Content::Unwritten => None,
         };
-        Poll::Ready(next.map(|piece| Ok(Frame::data(piece))))
+        Poll::Ready(next.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -94,35 +114,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Text(text) => SizeHint::with_exact(text.len() as u64),
-            Content::Pieces(_) | Content::Unwritten => SizeHint::default(),
+            Content::Scrape(_) | Content::Unwritten => SizeHint::default(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use http_body_util::BodyExt as _;
-
-    use super::*;
-    use crate::http::socket::Gate;
-
-    #[tokio::test]
-    async fn others_run_between_the_pieces() {
-        let turns = Arc::new(AtomicUsize::new(0));
-        let seen = Arc::clone(&turns);
-        let pieces = (0..3).map(move |_| seen.load(Ordering::Relaxed).to_string().into_bytes());
-        let content = Content::Pieces(Pieces::new(pieces, Finally::new(|| {})));
-        let other = tokio::spawn(async move {
-            loop {
-                turns.fetch_add(1, Ordering::Relaxed);
-                tokio::task::yield_now().await;
-            }
-        });
-        let body = Body::new(content, Gate::new().busy()).collect().await.unwrap().to_bytes();
-        other.abort();
-        assert_eq!(body, "012");
     }
 }

@@ -1,9 +1,11 @@
-//! The daemon's own HTTP server: metrics, health, reload, the configuration in force and a plain landing page.
+//! The daemon's own HTTP server: metrics, health, reload, the configuration in force, remembered runs and a plain
+//! landing page.
 //!
-//! `server` accepts connections and ends them, `socket` cuts off clients that are slow, `routes` turns a request into
-//! a response, `body` writes it piece by piece. `tls` does handshakes; `admission` lets requests in, with `auth` and
-//! `credentials` for logins; a [`Protection`] says which of it is wanted. What is served comes from a [`Site`]: this module knows neither
-//! the application nor its configuration, and nothing outside of it uses hyper's server.
+//! `server` accepts connections and ends them, `socket` cuts off clients that are slow, `tls` does handshakes.
+//! `admission` lets requests in, with `auth` and `credentials` for logins; a [`Protection`] says which of it is wanted.
+//! `routes` turns a request into a response, `query` reads what one is asked for, `body` writes it piece by piece. What is
+//! served comes from a [`Site`]: this module knows neither the application nor its configuration, and nothing outside of it
+//! uses hyper's server.
 
 mod admission;
 mod auth;
@@ -11,8 +13,12 @@ mod body;
 mod credentials;
 #[doc(hidden)]
 pub mod fuzz;
+mod negotiate;
+mod pieces;
 mod protection;
+mod query;
 mod routes;
+mod scrapes;
 mod server;
 mod socket;
 #[cfg(test)]
@@ -25,6 +31,7 @@ use std::time::Duration;
 
 pub use auth::Users;
 pub use protection::{Protection, RateLimit};
+pub use query::RunsQuery;
 pub use server::Server;
 
 use crate::metrics::Snapshot;
@@ -35,6 +42,11 @@ pub trait Site: Send + Sync + 'static {
     /// What `/metrics` writes. Called once for each scrape, not for `HEAD`.
     fn scrape(&self) -> Snapshot;
 
+    /// Whether OpenMetrics tells when counters and histograms came into being, in a series more for each of them.
+    fn openmetrics_created(&self) -> bool {
+        false
+    }
+
     /// A scrape is over: its body was handed to the socket, or the client went away. `took` counts from the request.
     fn scraped(&self, took: Duration);
 
@@ -44,6 +56,12 @@ pub trait Site: Send + Sync + 'static {
     /// Reads the configuration anew and says what came of it. Every request is answered on its own; the future is
     /// dropped when its client goes away, which must not leave a reload half done.
     fn reload(&self) -> impl Future<Output = Reload> + Send;
+
+    /// The remembered runs that are asked for, for a person.
+    ///
+    /// # Errors
+    /// What there is not, and what there is instead: answered with status 404.
+    fn runs(&self, query: &RunsQuery) -> Result<String, String>;
 
     /// What the landing page says.
     fn landing(&self) -> Landing;
@@ -82,14 +100,21 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Between requests on one connection. Longer than usual scrape intervals, so that Prometheus need not reconnect.
     pub idle_time: Duration,
-    /// For the client to take what is buffered, two pieces of about 64 KiB at most. A scrape that is not read keeps
+    /// For the client to take what is buffered, three pieces of about 128 KiB at most. A scrape that is not read keeps
     /// the values of its moment in memory.
     pub write_time: Duration,
+    /// For a whole response, at whatever pace the client reads it. Longer than any scrape's timeout.
+    pub response_time: Duration,
+    /// For so long a client may leave something buffered before it may have to make way for others.
+    pub stuck_time: Duration,
     /// For the client to close after the last response, while what it still sends is discarded: closed at once, a
     /// connection is reset, and the client may never see why it was refused.
     pub linger_time: Duration,
+    /// Scrapes in flight. When there are more, the one whose client has not read for longest makes way; when all of them
+    /// read, the new one is answered 503.
+    pub scrapes: usize,
     /// Connections on each address. When there are more, the one that has been without a whole request for longest makes
-    /// way; when all are busy, the new one is answered 503. Well below the usual limit of 1024 file descriptors,
+    /// way, then the one that has not read its response for longest; when all are busy, the new one is answered 503. Well below the usual limit of 1024 file descriptors,
     /// because probes need some too.
     pub connections: usize,
 }
@@ -103,6 +128,9 @@ impl Default for Limits {
             body_bytes: 64 * 1024,
             idle_time: Duration::from_secs(150),
             write_time: Duration::from_secs(30),
+            response_time: Duration::from_secs(120),
+            stuck_time: Duration::from_secs(1),
+            scrapes: 40,
             linger_time: Duration::from_secs(1),
             connections: 400,
         }

@@ -10,10 +10,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
 use super::admission::Admission;
-use super::body::{Content, Finally, Pieces};
+use super::body::{Content, Finally, Scrape};
+use super::negotiate::{self, Coding};
+use super::pieces::Pieces;
+use super::scrapes::Scrapes;
 use super::socket::Busy;
-use super::{Limits, Site};
-use crate::metrics::exposition::text;
+use super::{Limits, RunsQuery, Site};
+use crate::metrics::exposition::{Format, Writer};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -35,17 +38,19 @@ enum Route {
     Healthy,
     Ready,
     Config,
+    Runs,
     Reload,
 }
 
 impl Route {
     /// Path, route, and what the landing page says about it.
-    const TABLE: [(&'static str, Self, &'static str); 6] = [
+    const TABLE: [(&'static str, Self, &'static str); 7] = [
         ("/", Self::Landing, "this page"),
         ("/metrics", Self::Metrics, "what Prometheus reads"),
         ("/-/healthy", Self::Healthy, "whether the process answers"),
         ("/-/ready", Self::Ready, "whether a configuration is applied"),
         ("/config", Self::Config, "the configuration in force, without secrets"),
+        ("/runs", Self::Runs, "the last runs of the probes"),
         ("/-/reload", Self::Reload, "POST: read the configuration anew"),
     ];
 
@@ -55,7 +60,7 @@ impl Route {
 
     /// Whether it shows or changes more than who may scrape should see and do.
     fn is_administration(self) -> bool {
-        matches!(self, Self::Config | Self::Reload)
+        matches!(self, Self::Config | Self::Runs | Self::Reload)
     }
 
     fn allowed(self) -> &'static str {
@@ -67,6 +72,13 @@ impl Route {
     }
 }
 
+/// What a client wants metrics in.
+#[derive(Clone, Copy)]
+struct Wanted {
+    format: Format,
+    coding: Coding,
+}
+
 /// What a request is answered from.
 pub(super) struct Desk<S> {
     pub(super) site: Arc<S>,
@@ -76,6 +88,8 @@ pub(super) struct Desk<S> {
     pub(super) closing: bool,
     /// What comes before everything else.
     pub(super) admission: Admission,
+    /// The scrapes in flight.
+    pub(super) scrapes: Scrapes,
 }
 
 impl<S: Site> Desk<S> {
@@ -98,15 +112,21 @@ impl<S: Site> Desk<S> {
             return response;
         }
         let head = request.method() == Method::HEAD;
+        let query = request.uri().query().map(str::to_owned);
+        let wanted = Wanted {
+            format: negotiate::format(request.headers(), self.site.openmetrics_created()),
+            coding: negotiate::coding(request.headers()),
+        };
         if let Err(refused) = self.discard_body(request.into_body(), busy).await {
             return refused;
         }
         match route {
             Route::Landing => respond(StatusCode::OK, HTML, text(self.landing())),
-            Route::Metrics => respond(StatusCode::OK, text::CONTENT_TYPE, self.metrics(head)),
+            Route::Metrics => self.metrics(wanted, head, busy),
             Route::Healthy => plain(StatusCode::OK, "healthy\n"),
             Route::Ready => self.ready(),
             Route::Config => plain(StatusCode::OK, self.site.config().to_string()),
+            Route::Runs => self.runs(query.as_deref().unwrap_or_default()),
             Route::Reload => self.reload().await,
         }
     }
@@ -139,13 +159,38 @@ impl<S: Site> Desk<S> {
         }
     }
 
-    fn metrics(&self, head: bool) -> Content {
-        if head {
-            return Content::Unwritten;
+    fn metrics(&self, wanted: Wanted, head: bool, busy: &Busy) -> Response<Content> {
+        let Wanted { format, coding } = wanted;
+        let content = if head { Ok(Content::Unwritten) } else { self.scrape(wanted, busy) };
+        let mut response = match content {
+            Ok(content) => respond(StatusCode::OK, format.content_type(), content),
+            Err(refused) => return refused,
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        if let Some(name) = coding.name() {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
         }
-        let (site, started) = (Arc::clone(&self.site), Instant::now());
-        let pieces = text::Writer::new(site.scrape());
-        Content::Pieces(Pieces::new(pieces, Finally::new(move || site.scraped(started.elapsed()))))
+        response
+    }
+
+    fn scrape(&self, wanted: Wanted, busy: &Busy) -> Result<Content, Response<Content>> {
+        let started = Instant::now();
+        let Some(in_flight) = self.scrapes.begin(busy.gate(), &self.limits) else {
+            let mut refused = plain(StatusCode::SERVICE_UNAVAILABLE, "There are too many scrapes just now.\n");
+            refused.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            return Err(refused);
+        };
+        let site = Arc::clone(&self.site);
+        let pieces = Pieces::new(Writer::new(site.scrape(), wanted.format), wanted.coding).map_err(|error| {
+            tracing::error!(%error, "cannot compress a scrape");
+            internal_error()
+        })?;
+        let over = Finally::new(move || {
+            drop(in_flight);
+            site.scraped(started.elapsed());
+        });
+        Ok(Content::Scrape(Scrape::new(pieces, over)))
     }
 
     fn ready(&self) -> Response<Content> {
@@ -153,6 +198,14 @@ impl<S: Site> Desk<S> {
             plain(StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n")
         } else {
             plain(StatusCode::OK, "ready\n")
+        }
+    }
+
+    fn runs(&self, query: &str) -> Response<Content> {
+        match RunsQuery::parse(query).map(|query| self.site.runs(&query)) {
+            Ok(Ok(text)) => plain(StatusCode::OK, text),
+            Ok(Err(text)) => plain(StatusCode::NOT_FOUND, text),
+            Err(problem) => plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
         }
     }
 

@@ -25,6 +25,7 @@ use super::auth::Verifier;
 use super::body::Body;
 use super::protection::Protection;
 use super::routes::{Desk, Port, internal_error};
+use super::scrapes::Scrapes;
 use super::socket::{Gate, Socket};
 use super::{Limits, Site, tls};
 
@@ -44,6 +45,7 @@ pub struct Server {
     limits: Limits,
     protection: watch::Receiver<Arc<Protection>>,
     verifier: Verifier,
+    scrapes: Scrapes,
 }
 
 impl Server {
@@ -57,7 +59,14 @@ impl Server {
             None => None,
         };
         let protection = watch::Sender::default().subscribe();
-        Ok(Self { public, admin, limits: Limits::default(), protection, verifier: Verifier::new()? })
+        Ok(Self {
+            public,
+            admin,
+            limits: Limits::default(),
+            protection,
+            verifier: Verifier::new()?,
+            scrapes: Scrapes::default(),
+        })
     }
 
     /// Protects both addresses in the way that is sent last. Without this they are open to all.
@@ -102,6 +111,7 @@ impl Server {
                     closing: closing.subscribe(),
                     protection: self.protection.clone(),
                     verifier: self.verifier.clone(),
+                    scrapes: self.scrapes.clone(),
                 },
                 connections: Connections::default(),
             })
@@ -131,6 +141,7 @@ struct Context<S> {
     closing: watch::Receiver<bool>,
     protection: watch::Receiver<Arc<Protection>>,
     verifier: Verifier,
+    scrapes: Scrapes,
 }
 
 impl<S> Clone for Context<S> {
@@ -142,6 +153,7 @@ impl<S> Clone for Context<S> {
             closing: self.closing.clone(),
             protection: self.protection.clone(),
             verifier: self.verifier.clone(),
+            scrapes: self.scrapes.clone(),
         }
     }
 }
@@ -175,7 +187,7 @@ impl<S: Site> Listener<S> {
             if std::mem::take(&mut failing) {
                 tracing::info!("accepting connections again");
             }
-            let room = self.connections.make_room(self.context.limits.connections).await;
+            let room = self.connections.make_room(&self.context.limits).await;
             if room == full {
                 full = !room;
                 let most = self.context.limits.connections;
@@ -227,18 +239,21 @@ impl Drop for Connection {
 struct Connections(Vec<Connection>);
 
 impl Connections {
-    /// Makes room for one more than there are, of `most`. If all of them are open, the one that has been without a
-    /// request for longest is closed: thousands that only sit there do not keep a scrape out. False if all are busy.
-    async fn make_room(&mut self, most: usize) -> bool {
-        if self.0.len() < most {
+    /// Makes room for one more. If as many as may be are open, the one that has been without a request for longest is
+    /// closed: thousands that only sit there do not keep a scrape out. Failing that, the one that has not read its response
+    /// for longest. False if all are busy.
+    async fn make_room(&mut self, limits: &Limits) -> bool {
+        if self.0.len() < limits.connections {
             return true;
         }
         self.0.retain(|connection| !connection.task.is_finished());
-        if self.0.len() < most {
+        if self.0.len() < limits.connections {
             return true;
         }
-        let waiting = self.0.iter().enumerate().filter_map(|(n, open)| Some((open.gate.waiting_since()?, n)));
-        let Some((_, longest)) = waiting.min() else { return false };
+        let waiting = self.0.iter().enumerate().filter_map(|(n, open)| Some((open.gate.waiting_since()?, n))).min();
+        let stuck =
+            || self.0.iter().enumerate().filter_map(|(n, open)| Some((open.gate.stuck_since(limits)?, n))).min();
+        let Some((_, longest)) = waiting.or_else(stuck) else { return false };
         let mut connection = self.0.swap_remove(longest);
         connection.task.abort();
         // Its file descriptor is free when the task is gone, not before.
@@ -278,7 +293,8 @@ where
 {
     let mut closing = context.closing.clone();
     let header_bytes = context.limits.header_bytes.max(8 * 1024);
-    let service = service_fn(move |request| answer(request, Arc::clone(&gate), context.clone()));
+    let of_requests = Arc::clone(&gate);
+    let service = service_fn(move |request| answer(request, Arc::clone(&of_requests), context.clone()));
     let mut connection = pin!(
         http1::Builder::new()
             .max_buf_size(header_bytes)
@@ -286,16 +302,17 @@ where
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = closing.wait_for(|closing| *closing).map(drop) => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let conversation = async {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = closing.wait_for(|closing| *closing).map(drop) => {}
         }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    };
+    let ended = tokio::select! {
+        ended = conversation => ended,
+        () = gate.until_cut() => return,
     };
     if let Err(error) = ended {
         // What clients do wrong is for them to know, and theirs to fill a log with.
@@ -309,12 +326,12 @@ async fn answer<S: Site>(
     context: Context<S>,
 ) -> Result<Response<Body>, Infallible> {
     let busy = gate.busy();
-    let Context { site, port, limits, closing, protection, verifier } = context;
+    let Context { site, port, limits, closing, protection, verifier, scrapes } = context;
     let path = request.uri().path().to_owned();
     let closing = *closing.borrow();
     let protection = Arc::clone(&protection.borrow());
     let admission = Admission { protection: Arc::clone(&protection), verifier };
-    let desk = Desk { site, port, limits, closing, admission };
+    let desk = Desk { site, port, limits, closing, admission, scrapes };
     let answer = std::panic::AssertUnwindSafe(desk.answer(request, &busy)).catch_unwind();
     let mut response = answer.await.unwrap_or_else(|_| {
         tracing::error!(path, "the answer to a request panicked");

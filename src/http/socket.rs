@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Limits;
@@ -17,9 +18,22 @@ use super::Limits;
 /// within the linger time is not one that waits for an answer.
 const MOST_DISCARDED: usize = 4 * 1024 * 1024;
 
-/// What a connection does, shared by its socket, its requests, and the one who may close it to make room.
+/// What a connection does, shared by its socket, its requests, and those who may close it to make room.
 #[derive(Debug)]
-pub(super) struct Gate(Mutex<(Stage, Instant)>);
+pub(super) struct Gate {
+    state: Mutex<State>,
+    /// Told to end the connection.
+    cut: Notify,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    stage: Stage,
+    since: Instant,
+    /// Since when the client has not taken all that is buffered for it.
+    stuck: Option<Instant>,
+    cut: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -36,7 +50,8 @@ enum Stage {
 impl Gate {
     /// Of a connection that was just accepted.
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new((Stage::Header, Instant::now()))))
+        let state = State { stage: Stage::Header, since: Instant::now(), stuck: None, cut: false };
+        Arc::new(Self { state: Mutex::new(state), cut: Notify::new() })
     }
 
     /// A request begins, its header is read. It is over when the result is dropped.
@@ -47,32 +62,62 @@ impl Gate {
 
     /// Since when the connection is without a complete request; `None` while it has one.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
-        let (stage, since) = *self.lock();
-        (stage != Stage::Busy).then_some(since)
+        let state = self.lock();
+        (state.stage != Stage::Busy).then_some(state.since)
+    }
+
+    /// Since when the client has not taken what is buffered for it; `None` if it has, or if that is not long ago: a client
+    /// that reads as fast as it can is stuck now and then too.
+    pub(super) fn stuck_since(&self, limits: &Limits) -> Option<Instant> {
+        self.lock().stuck.filter(|since| since.elapsed() >= limits.stuck_time)
+    }
+
+    /// Ends the connection, to make room.
+    pub(super) fn cut(&self) {
+        self.lock().cut = true;
+        self.cut.notify_one();
+    }
+
+    /// Waits until the connection is to end.
+    pub(super) async fn until_cut(&self) {
+        self.cut.notified().await;
     }
 
     fn read_deadline(&self, limits: &Limits) -> Option<Instant> {
-        let (stage, since) = *self.lock();
-        match stage {
-            Stage::Idle => Some(since + limits.idle_time),
-            Stage::Header => Some(since + limits.header_time),
+        let state = self.lock();
+        match state.stage {
+            Stage::Idle => Some(state.since + limits.idle_time),
+            Stage::Header => Some(state.since + limits.header_time),
             Stage::Body | Stage::Busy => None,
         }
     }
 
+    /// Until when the client must have taken what is buffered. The time starts with the first refusal and ends when all
+    /// is taken, so that a client that takes a byte now and then gains nothing; and a response has an end at any pace.
+    fn write_deadline(&self, limits: &Limits) -> Instant {
+        let mut state = self.lock();
+        let stuck = *state.stuck.get_or_insert_with(Instant::now) + limits.write_time;
+        if state.stage == Stage::Busy { stuck.min(state.since + limits.response_time) } else { stuck }
+    }
+
+    fn taken(&self) {
+        self.lock().stuck = None;
+    }
+
     fn received(&self) {
         let mut state = self.lock();
-        if state.0 == Stage::Idle {
-            *state = (Stage::Header, Instant::now());
+        if state.stage == Stage::Idle {
+            (state.stage, state.since) = (Stage::Header, Instant::now());
         }
     }
 
     fn enter(&self, stage: Stage) {
-        *self.lock() = (stage, Instant::now());
+        let mut state = self.lock();
+        (state.stage, state.since) = (stage, Instant::now());
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Stage, Instant)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,6 +126,11 @@ impl Gate {
 pub(super) struct Busy(Arc<Gate>);
 
 impl Busy {
+    /// The connection.
+    pub(super) fn gate(&self) -> &Arc<Gate> {
+        &self.0
+    }
+
     /// Waits for the request's body. Until it is there, the connection may have to make way like one without a request:
     /// bodies that never come would otherwise keep every scrape out.
     pub(super) async fn body<T>(&self, body: impl Future<Output = T>) -> T {
@@ -109,9 +159,8 @@ pub(super) struct Socket {
     gate: Arc<Gate>,
     limits: Limits,
     reading: Pin<Box<Sleep>>,
-    /// The deadline for what is buffered, and whether something is.
+    /// The deadline for what is buffered.
     writing: Pin<Box<Sleep>>,
-    stuck: bool,
     /// Set when the writing side is shut: what was discarded since.
     discarded: Option<usize>,
 }
@@ -120,7 +169,7 @@ impl Socket {
     pub(super) fn new(stream: TcpStream, gate: Arc<Gate>, limits: Limits) -> Self {
         let now = Instant::now();
         let timer = || Box::pin(sleep_until(now));
-        Self { stream, gate, limits, reading: timer(), writing: timer(), stuck: false, discarded: None }
+        Self { stream, gate, limits, reading: timer(), writing: timer(), discarded: None }
     }
 
     /// The first byte that the client sends, which stays to be read; `None` if it sends none. Within the time for a header.
@@ -146,21 +195,27 @@ impl Socket {
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client sends no request"))
     }
 
-    /// Passes on what writing gave, or gives up if the client has not taken what is buffered in time. The time starts
-    /// with the first refusal and ends when everything is taken, so that a client that takes a byte now and then
-    /// gains nothing.
+    /// Passes on what writing gave, or gives up if the client has not taken what is buffered in time.
     fn written(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if result.is_ready() {
             return result;
         }
-        if !self.stuck {
-            self.stuck = true;
-            self.writing.as_mut().reset(Instant::now() + self.limits.write_time);
+        let deadline = self.gate.write_deadline(&self.limits);
+        if self.writing.deadline() != deadline {
+            self.writing.as_mut().reset(deadline);
         }
         ready!(self.writing.as_mut().poll(cx));
-        // Reset, not closed: the kernel would keep what it has buffered for such a client for minutes.
-        let _ = self.stream.set_zero_linger();
+        self.gate.lock().cut = true;
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response")))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.gate.lock().cut {
+            // Reset, not closed: the kernel would keep what it has buffered for such a client for minutes.
+            let _ = self.stream.set_zero_linger();
+        }
     }
 }
 
@@ -200,7 +255,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes when the socket has taken all that it had buffered.
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.stuck = false;
+        self.gate.taken();
         Poll::Ready(Ok(()))
     }
 

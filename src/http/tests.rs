@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Landing, Limits, Protection, Reload, Server, Site};
+use super::{Landing, Limits, Protection, Reload, RunsQuery, Server, Site};
 use crate::metrics::{BucketRule, Gauge, Live, SeriesSet, Snapshot};
 
 static VALUE: Gauge<1> = Gauge::new("made_up_value", "A made-up value.", &["n"]);
@@ -83,6 +83,11 @@ impl Site for MadeUp {
         let mut reload = self.reload.lock().unwrap().clone();
         reload.text += &format!(" (request {n})");
         reload
+    }
+
+    fn runs(&self, query: &RunsQuery) -> Result<String, String> {
+        let text = format!("{:?} {:?}\n", query.probe, query.target);
+        if query.probe.as_deref() == Some("unknown") { Err(text) } else { Ok(text) }
     }
 
     fn landing(&self) -> Landing {
@@ -279,6 +284,11 @@ async fn every_page_answers() {
         ("GET /-/ready", 200, "text/plain; charset=utf-8", "ready\n"),
         ("GET /config", 200, "text/plain; charset=utf-8", "<secret>"),
         ("POST /-/reload", 200, "text/plain; charset=utf-8", "1 added (request 0)\n"),
+        ("GET /runs", 200, "text/plain; charset=utf-8", "None None\n"),
+        ("GET /runs?probe=a%20b&target=c:1", 200, "text/plain; charset=utf-8", "Some(\"a b\") Some(\"c:1\")\n"),
+        ("GET /runs?probe=unknown", 404, "text/plain; charset=utf-8", "Some(\"unknown\") None\n"),
+        ("GET /runs?probe=%", 400, "text/plain; charset=utf-8", "percent sign"),
+        ("GET /runs?probe=a&id=1", 400, "text/plain; charset=utf-8", "is not the id of a run"),
         ("GET /nothing", 404, "text/plain; charset=utf-8", "no such page"),
         ("GET /metrics/", 404, "text/plain; charset=utf-8", "no such page"),
         ("OPTIONS *", 404, "text/plain; charset=utf-8", "no such page"),
@@ -305,7 +315,7 @@ async fn the_landing_page_escapes_what_it_is_given() {
 #[tokio::test]
 async fn a_wrong_method_is_told_the_right_one() {
     let server = Running::start(MadeUp::new(0), Limits::default()).await;
-    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/config"] {
+    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/config", "/runs"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "get", "WHAT"] {
             let reply = server.ask(&format!("{method} {path}")).await;
             assert_eq!((reply.status, reply.header("allow")), (405, Some("get, head")), "{method} {path}");
@@ -321,7 +331,7 @@ async fn a_wrong_method_is_told_the_right_one() {
 #[tokio::test]
 async fn head_has_the_headers_and_no_body() {
     let server = Running::start(MadeUp::new(10), Limits::default()).await;
-    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/config", "/nothing"] {
+    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/config", "/runs", "/runs?probe=unknown", "/nothing"] {
         let get = server.ask(&format!("GET {path}")).await;
         let mut client = server.connect().await;
         client.send(&format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
@@ -340,15 +350,18 @@ async fn head_has_the_headers_and_no_body() {
 async fn administration_is_on_its_own_address_only() {
     let server = Running::listen(MadeUp::new(1), Limits::default(), Some(local()), PATIENCE).await;
     let admin = server.admin.unwrap();
-    for request in ["POST /-/reload", "GET /config", "GET /-/reload"] {
+    for request in ["POST /-/reload", "GET /config", "GET /runs", "GET /runs?probe=a", "GET /-/reload"] {
         let reply = server.ask(request).await;
         assert_eq!(reply.status, 404, "{request}");
         assert!(reply.body.contains("administration's address"), "{}", reply.body);
     }
-    assert!(!server.ask("GET /").await.body.contains("/config"));
-    assert!(ask(admin, "GET /").await.body.contains("/config"));
+    for path in ["/config", "/runs"] {
+        assert!(!server.ask("GET /").await.body.contains(path));
+        assert!(ask(admin, "GET /").await.body.contains(path));
+    }
     assert_eq!(ask(admin, "POST /-/reload").await.status, 200);
     assert_eq!(ask(admin, "GET /config").await.status, 200);
+    assert_eq!(ask(admin, "GET /runs").await.status, 200);
     for request in ["GET /metrics", "GET /-/healthy", "GET /-/ready"] {
         assert_eq!(server.ask(request).await.status, 200, "{request}");
         assert_eq!(ask(admin, request).await.status, 200, "{request}");

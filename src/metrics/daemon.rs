@@ -33,11 +33,6 @@ pub(crate) static FILE_OK: Gauge<1> = Gauge::new(
 );
 pub(crate) static SERIES: Gauge<0> =
     Gauge::new("midwatch_series", "Number of series that the next scrape exposes.", &[]);
-pub(crate) static SERIES_DROPPED: Counter<0> = Counter::new(
-    "midwatch_series_dropped_total",
-    "Number of values that were not recorded because their probe had too many series.",
-    &[],
-);
 pub(crate) static SCRAPE_DURATION: Histogram<0> = Histogram::new(
     "midwatch_scrape_duration_seconds",
     "Duration of scrapes of /metrics, from the request to the last byte handed to the connection.",
@@ -55,6 +50,5 @@ pub const METRICS: &[&Desc] = &[
     CONFIG_HASH.desc(),
     FILE_OK.desc(),
     SERIES.desc(),
-    SERIES_DROPPED.desc(),
     SCRAPE_DURATION.desc(),
 ];

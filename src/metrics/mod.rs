@@ -1,24 +1,36 @@
-//! Metrics: how one is declared ([`desc`]), recorded during a run ([`recorder`]), kept ([`store`]) and written
+//! Metrics: how one is declared ([`desc`]), recorded during a run ([`Recorder`]), kept ([`Store`]) and written
 //! ([`exposition`]). Knows nothing of probes.
 
+mod block;
 pub mod daemon;
 pub mod desc;
 pub mod exposition;
+mod family;
+mod guard;
 mod histogram;
 mod label;
+mod live;
+mod native;
 mod process;
-pub mod recorder;
+mod recorder;
+mod run_id;
 mod series;
-pub mod store;
+mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 pub use desc::{Counter, Desc, Gauge, Histogram, Type};
-pub use histogram::{Buckets, COARSE, LAN, WAN};
+pub use guard::{Phase, Target};
+pub use histogram::{BACKUP, Buckets, COARSE, LAN, VPN, WAN};
+pub use live::Live;
+pub use native::{Native, NativeRule, Sparse};
 pub use process::Process;
-pub use recorder::{Live, Phase, Phases, Recorder, Target};
+pub use recorder::{Phases, Recorder};
+pub use run_id::RunId;
+pub(crate) use series::DROPPED;
 pub use series::{BucketRule, CycleId, Gauges, SeriesSet};
 pub use store::{Snapshot, Store};
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::series::{Family, SeriesSet};
+use super::Desc;
+use super::family::Family;
+use super::series::SeriesSet;
 
 /// Knows every set of series that somebody owns. A set whose owner is dropped is gone from the next scrape.
 #[derive(Debug, Default)]
@@ -36,10 +38,10 @@ impl Store {
         Snapshot::new(sets)
     }
 
-    /// How many series there are, and how many more were dropped because their owner had too many.
-    pub fn size(&self) -> (usize, u64) {
+    /// How many series there are.
+    pub fn size(&self) -> usize {
         let sets: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
-        sets.iter().map(|set| set.size()).fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
+        sets.iter().map(|set| set.size()).sum()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<SeriesSet>>> {
@@ -51,8 +53,8 @@ impl Store {
 #[derive(Debug)]
 pub struct Snapshot {
     sets: Vec<Arc<Vec<Arc<Family>>>>,
-    /// Set and family of each family, in the order of the families' names.
-    order: Vec<(u32, u32)>,
+    /// Set and place of the families of one name, name after name.
+    metrics: Vec<Vec<(u32, u32)>>,
 }
 
 impl Snapshot {
@@ -60,18 +62,40 @@ impl Snapshot {
         // Thousands of sets have the same few names: sorting those is much less work than sorting all families.
         let mut by_name: BTreeMap<&str, Vec<(u32, u32)>> = BTreeMap::new();
         for (set, families) in (0..).zip(&sets) {
-            for (at, family) in (0..).zip(families.iter()).filter(|(_, family)| !family.labels.is_empty()) {
+            for (at, family) in (0..).zip(families.iter()).filter(|(_, family)| family.rows() > 0) {
                 by_name.entry(family.desc.name).or_default().push((set, at));
             }
         }
-        let order = by_name.into_values().flatten().collect();
-        Self { sets, order }
+        let metrics = by_name.into_values().collect();
+        Self { sets, metrics }
     }
 
-    /// The n-th family in the order of names; families of one name, from several sets, follow each other.
-    pub(super) fn family(&self, n: usize) -> Option<&Family> {
-        let (set, at) = self.order.get(n)?;
-        Some(&self.sets[*set as usize][*at as usize])
+    /// The metric that is the nth in the order of names.
+    pub(super) fn metric(&self, nth: usize) -> Option<Metric<'_>> {
+        let families = self.metrics.get(nth)?;
+        let &(set, at) = families.first()?;
+        Some(Metric { desc: self.sets[set as usize][at as usize].desc, snapshot: self, families })
+    }
+}
+
+/// All families of one name, from whichever sets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Metric<'s> {
+    pub(super) desc: &'static Desc,
+    snapshot: &'s Snapshot,
+    families: &'s [(u32, u32)],
+}
+
+impl<'s> Metric<'s> {
+    /// All of them.
+    pub(super) fn families(&self) -> impl Iterator<Item = &'s Family> {
+        (0..).map_while(|nth| self.family(nth))
+    }
+
+    /// The nth family of that name.
+    pub(super) fn family(&self, nth: usize) -> Option<&'s Family> {
+        let &(set, at) = self.families.get(nth)?;
+        Some(&self.snapshot.sets[set as usize][at as usize])
     }
 }
 

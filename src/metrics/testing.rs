@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::exposition::text::Writer;
+use super::exposition::{Format, Writer};
 use super::{SeriesSet, Snapshot, Store};
 
 /// A label set.
@@ -27,7 +27,7 @@ pub(crate) struct Scrape {
 
 /// The whole text of a snapshot.
 pub(crate) fn text(snapshot: impl Into<Snapshot>) -> String {
-    String::from_utf8(Writer::new(snapshot.into()).flatten().collect()).expect("the exposition is UTF-8")
+    String::from_utf8(Writer::new(snapshot.into(), Format::Text).rest()).expect("the exposition is UTF-8")
 }
 
 impl From<&Store> for Scrape {

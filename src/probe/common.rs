@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::metrics::{LAN, WAN};
+use super::buckets::{Bounds, Native};
+use crate::metrics::NativeRule;
 use crate::settings::{Invalid, Item, Labels, Section, Value};
 
 /// How often a probe runs unless the configuration says otherwise.
@@ -17,8 +18,6 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
 /// The shortest timeout.
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
-/// The most bounds a histogram may have: each is a series.
-const MAX_BUCKETS: usize = 200;
 
 /// The keys that every probe has. None of them rebuilds the probe when it changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +39,8 @@ pub struct Common {
     /// The bounds of the type's own latency histograms in seconds, ascending, without `+Inf`; `None` is each
     /// histogram's default.
     pub buckets: Option<Arc<[f64]>>,
+    /// How its native histograms count; `None` is that it has none.
+    pub native: Option<NativeRule>,
     /// How the verdicts of several targets make that of a run.
     pub require: Require,
 }
@@ -78,6 +79,7 @@ pub struct Defaults {
     runbook: Option<String>,
     slo: Option<Slo>,
     buckets: Option<Arc<[f64]>>,
+    native: Option<NativeRule>,
     labels: BTreeMap<String, String>,
 }
 
@@ -85,7 +87,8 @@ impl Defaults {
     /// What holds without a `[defaults]` table, with the labels of `[labels]`.
     pub fn new(labels: BTreeMap<String, String>) -> Self {
         let (interval, timeout) = (INTERVAL, TIMEOUT);
-        Self { interval, timeout, owner: None, runbook: None, slo: None, buckets: None, labels }
+        let native = Some(NativeRule::DEFAULT);
+        Self { interval, timeout, owner: None, runbook: None, slo: None, buckets: None, native, labels }
     }
 
     /// Reads the table `[defaults]` over these.
@@ -97,7 +100,8 @@ impl Defaults {
             owner: section.optional("owner"),
             runbook: section.optional("runbook"),
             slo: section.section("slo", Slo::read),
-            buckets: section.optional::<Buckets>("buckets").map(|buckets| buckets.0),
+            buckets: section.optional::<Bounds>("buckets").map(|buckets| buckets.0),
+            native: section.optional::<Native>("native").map_or(self.native, |native| native.0),
             labels: self.labels,
         }
     }
@@ -123,7 +127,8 @@ impl Common {
             info,
             labels,
             slo: section.section("slo", Slo::read).or_else(|| defaults.slo.clone()),
-            buckets: section.optional::<Buckets>("buckets").map(|own| own.0).or_else(|| defaults.buckets.clone()),
+            buckets: section.optional::<Bounds>("buckets").map(|own| own.0).or_else(|| defaults.buckets.clone()),
+            native: section.optional::<Native>("native").map_or(defaults.native, |own| own.0),
             require: section.or("require", Require::All),
         }
     }
@@ -164,41 +169,5 @@ impl Slo {
             section.problem(Some("objective"), "`objective`: must be more than 0 and less than 1");
         }
         Some(Self { objective, latency })
-    }
-}
-
-/// The bounds of a histogram: `"lan"`, `"wan"`, or a list of seconds or durations.
-struct Buckets(Arc<[f64]>);
-
-impl Value for Buckets {
-    fn read(item: &Item<'_>) -> Result<Self, Invalid> {
-        if item.str().is_some() {
-            let preset = item.choice(&[("lan", LAN), ("wan", WAN)])?;
-            return Ok(Self(preset.into()));
-        }
-        if item.elements().is_none() {
-            return Err(item.expected("\"lan\", \"wan\" or a list of bounds in seconds"));
-        }
-        let bounds: Vec<f64> = Vec::<Bound>::read(item)?.into_iter().map(|bound| bound.0).collect();
-        if bounds.is_empty() || bounds.len() > MAX_BUCKETS {
-            return Err(Invalid::new(format!("expected 1 to {MAX_BUCKETS} bounds")));
-        }
-        if !bounds.is_sorted_by(|a, b| a < b) {
-            return Err(Invalid::new("the bounds must ascend, each larger than the one before"));
-        }
-        Ok(Self(bounds.into()))
-    }
-}
-
-/// One bound: a number of seconds, or a duration.
-struct Bound(f64);
-
-impl Value for Bound {
-    fn read(item: &Item<'_>) -> Result<Self, Invalid> {
-        let seconds = match item.str() {
-            Some(_) => Duration::read(item)?.as_secs_f64(),
-            None => f64::read(item).map_err(|_| item.expected("a positive number of seconds, or a duration"))?,
-        };
-        if seconds > 0.0 { Ok(Self(seconds)) } else { Err(Invalid::new("must be more than 0")) }
     }
 }

@@ -3,6 +3,7 @@
 //! A probe type is one file or folder in this module that implements [`Probe`], plus two lines here: its `mod` and its
 //! entry in [`KINDS`].
 
+mod buckets;
 mod common;
 mod kind;
 pub mod net;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Watch;
 use super::verdict::{self, Run};
 use crate::failure::{Failure, Reason};
-use crate::metrics::{Gauges, Recorder};
+use crate::metrics::{Gauges, Recorder, RunId};
 use crate::probe::{AnyProbe, Cycle, OnFailure, ProbeId};
 
 /// Runs the cycle at its due times, for ever. Due times count from `origin`, never from the end of a run.
@@ -19,13 +19,13 @@ pub(super) async fn repeat(watch: &Watch, cycle: Cycle, origin: Instant) {
     let interval = cycle.interval.unwrap_or(watch.common.interval);
     let mut runner = Runner::new(watch, cycle);
     let first = || first_due(origin + phase(&watch.id, cycle, interval), interval, Instant::now());
-    let mut due = watch.turn.due(cycle.name, interval).unwrap_or_else(first);
+    let mut due = watch.kept.turn.due(cycle.name, interval).unwrap_or_else(first);
     loop {
-        watch.turn.set_due(cycle.name, interval, due);
+        watch.kept.turn.set_due(cycle.name, interval, due);
         tokio::time::sleep_until(due).await;
         // A due time that passed while something kept this task from running is missed; the latest one is run late.
         let missed = skip_to_latest(&mut due, interval, Instant::now());
-        watch.turn.set_due(cycle.name, interval, due + interval);
+        watch.kept.turn.set_due(cycle.name, interval, due + interval);
         runner.run(due, missed).await;
         due += interval;
     }
@@ -123,13 +123,17 @@ impl<'w> Runner<'w> {
         self.delay.observe(&super::START_DELAY, [self.watch.kind.name], (started - due).as_secs_f64());
         self.delay.commit(&self.watch.engine, "start_delay", Gauges::Keep);
         let probe = Arc::clone(&self.watch.probe.borrow());
-        let run = run(&*probe, self.cycle, self.watch.common.timeout, &mut self.rec).await;
+        let id = RunId::next();
+        self.verdict.begin(id);
+        let run = run(&*probe, self.cycle, self.watch.common.timeout, (id, &mut self.rec)).await;
         if run.panicked {
             self.watch.rebuild();
         }
-        let failed_in_a_row = verdict::record(self.watch, &run, missed, &self.verdict);
-        let gauges = self.gauges(failed_in_a_row);
+        let outcome = verdict::record(self.watch, &run, missed, &self.verdict);
+        let gauges = self.gauges(outcome.failed_in_a_row);
         in_flight.due_times = 0;
+        // First of all: what a scrape says of the run may lead a person to it.
+        self.watch.kept.history.remember(run, outcome.standing);
         self.rec.commit_with(&self.verdict, &self.watch.set, self.cycle.name, gauges);
     }
 
@@ -144,7 +148,13 @@ impl<'w> Runner<'w> {
 }
 
 /// One run within its deadline, from start to end. What it recorded is in `rec`, but for the trace.
-pub(super) async fn run(probe: &dyn AnyProbe, cycle: Cycle, timeout: Duration, rec: &mut Recorder) -> Run {
+pub(super) async fn run(
+    probe: &dyn AnyProbe,
+    cycle: Cycle,
+    timeout: Duration,
+    (id, rec): (RunId, &mut Recorder),
+) -> Run {
+    rec.begin(id);
     let started = Instant::now();
     // A probe can panic as its future is made, polled, or dropped.
     let work = async { tokio::time::timeout_at(started + timeout, async { probe.run(cycle, rec).await }).await };
@@ -153,7 +163,7 @@ pub(super) async fn run(probe: &dyn AnyProbe, cycle: Cycle, timeout: Duration, r
         Ok(Err(_elapsed)) => (Err(Failure::new(Reason::Timeout, format!("not finished within {timeout:?}"))), false),
         Err(_panic) => (Err(Failure::new(Reason::Internal, "the probe panicked")), true),
     };
-    Run { cycle, duration: started.elapsed(), result, panicked, trace: rec.trace() }
+    Run { id, cycle, duration: started.elapsed(), result, panicked, trace: rec.trace() }
 }
 
 #[cfg(test)]

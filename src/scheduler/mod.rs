@@ -1,6 +1,7 @@
 //! Runs probes when they are due, and replaces them on a reload without disturbing what did not change.
 
 mod cycle;
+mod history;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
@@ -17,10 +18,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::metrics::{BucketRule, Desc, Histogram, Live, Process, Recorder, SeriesSet, Store, daemon};
+use crate::metrics::{BucketRule, Desc, Histogram, Live, Process, Recorder, RunId, SeriesSet, Store, daemon};
 use crate::probe::{AnyConfig, AnyProbe, Common, Cycle, Kind, ProbeId, Shared};
 
-pub use verdict::Run;
+pub use history::{History, LeftOut, NOTEWORTHY, PastRun, RECENT};
+pub use verdict::{Run, Standing, on_target};
 
 pub(crate) static START_DELAY: Histogram<1> = Histogram::new(
     "midwatch_probe_start_delay_seconds",
@@ -104,10 +106,16 @@ pub(crate) struct Watch {
     pub(crate) set: Arc<SeriesSet>,
     /// The series that are no single probe's.
     engine: Arc<SeriesSet>,
+    kept: Kept,
+}
+
+/// What a probe's task hands to the one that replaces it when the probe changes.
+#[derive(Clone, Default)]
+struct Kept {
     /// What is known of each target from earlier runs.
-    pub(crate) health: Arc<verdict::Health>,
-    /// What passes from task to task as the probe changes.
+    health: Arc<verdict::Health>,
     turn: Arc<cycle::Turn>,
+    history: Arc<History>,
 }
 
 impl Scheduler {
@@ -122,9 +130,9 @@ impl Scheduler {
         Some((Arc::clone(&watch.config), Arc::clone(&watch.probe.borrow())))
     }
 
-    /// The probes that run, in the order of their identities.
-    pub fn ids(&self) -> impl Iterator<Item = &ProbeId> {
-        self.running.keys()
+    /// The probes that run, in the order of their identities, each with what is remembered of its runs.
+    pub fn histories(&self) -> impl Iterator<Item = (&ProbeId, &Arc<History>)> {
+        self.running.iter().map(|(id, entry)| (id, &entry.watch.kept.history))
     }
 
     /// Makes the given probes, and no others, run. Cannot fail: everything that could was done when they were built.
@@ -147,7 +155,7 @@ impl Scheduler {
                 None => {
                     changes.added += 1;
                     let set = self.new_set(&spec);
-                    self.start(spec, set, Arc::default(), Arc::default())
+                    self.start(spec, set, Kept::default())
                 }
             };
             self.running.insert(id, entry);
@@ -162,17 +170,18 @@ impl Scheduler {
             // A panic may have replaced the probe since the configuration was loaded.
             spec.probe = Arc::clone(&old.probe.borrow());
         }
-        let turn = Arc::clone(&old.turn);
+        let kept = old.kept.clone();
         if old.common.labels != spec.common.labels {
             self.store.remove([&old.set]);
             let set = self.new_set(&spec);
-            return self.start(spec, set, Arc::default(), turn);
+            // Health says which series there are already, and these are new.
+            return self.start(spec, set, Kept { health: Arc::default(), ..kept });
         }
         old.set.set_buckets(bucket_rule(&spec.common));
         let cycles: Vec<_> = spec.probe.cycles().iter().map(|cycle| cycle.name).collect();
         old.set.keep_cycles(&cycles);
-        old.health.keep_cycles(&cycles);
-        self.start(spec, Arc::clone(&old.set), Arc::clone(&old.health), turn)
+        kept.health.keep_cycles(&cycles);
+        self.start(spec, Arc::clone(&old.set), kept)
     }
 
     fn new_set(&self, spec: &Spec) -> Arc<SeriesSet> {
@@ -181,7 +190,7 @@ impl Scheduler {
         set
     }
 
-    fn start(&self, spec: Spec, set: Arc<SeriesSet>, health: Arc<verdict::Health>, turn: Arc<cycle::Turn>) -> Entry {
+    fn start(&self, spec: Spec, set: Arc<SeriesSet>, kept: Kept) -> Entry {
         verdict::describe(&spec, &set);
         let watch = Arc::new(Watch {
             id: spec.id,
@@ -192,8 +201,7 @@ impl Scheduler {
             shared: self.shared.clone(),
             set,
             engine: Arc::clone(&self.engine),
-            health,
-            turn,
+            kept,
         });
         Entry { task: tokio::spawn(keep_watch(Arc::clone(&watch), self.origin)), watch }
     }
@@ -201,7 +209,7 @@ impl Scheduler {
 
 /// One run of a probe outside of any schedule.
 pub async fn run_once(spec: &Spec, cycle: Cycle) -> Run {
-    cycle::run(&*spec.probe, cycle, spec.common.timeout, &mut Recorder::default()).await
+    cycle::run(&*spec.probe, cycle, spec.common.timeout, (RunId::next(), &mut Recorder::default())).await
 }
 
 impl Spec {
@@ -215,7 +223,8 @@ impl Spec {
 
 fn bucket_rule(common: &Common) -> BucketRule {
     let latency = common.slo.as_ref().and_then(|slo| slo.latency);
-    BucketRule { bounds: common.buckets.clone(), always: latency.map(|latency| latency.as_secs_f64()) }
+    let always = latency.map(|latency| latency.as_secs_f64());
+    BucketRule { bounds: common.buckets.clone(), always, native: common.native }
 }
 
 impl Watch {
@@ -241,7 +250,7 @@ impl Watch {
 
 /// The life of a probe: its cycles and what it serves, until the task is aborted.
 async fn keep_watch(watch: Arc<Watch>, origin: Instant) {
-    let _turn = watch.turn.running.lock().await;
+    let _turn = watch.kept.turn.running.lock().await;
     let cycles = watch.probe.borrow().cycles();
     let all = join_all(cycles.into_iter().map(|cycle| cycle::repeat(&watch, cycle, origin)));
     join(all, serve(&watch)).await;

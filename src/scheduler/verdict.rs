@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::{Spec, Watch};
 use crate::failure::{Failure, Reason};
-use crate::metrics::recorder::Trace;
-use crate::metrics::{COARSE, Counter, Desc, Gauge, Histogram, Live, Recorder, SeriesSet};
+use crate::label_values::label_values;
+use crate::metrics::trace::{TargetTrace, Trace};
+use crate::metrics::{COARSE, Counter, DROPPED, Desc, Gauge, Histogram, Live, Recorder, RunId, SeriesSet};
 use crate::probe::{Common, Cycle, Kind, Require, Slo};
 
 // `target` is empty, and so absent, for a probe that has a single target.
@@ -83,14 +84,29 @@ pub const METRICS: &[&Desc] = &[
     SLO_OBJECTIVE.desc(),
     SLO_LATENCY.desc(),
     SLO_EVENTS.desc(),
+    DROPPED.desc(),
 ];
 
 /// Those that begin with a run; the others are [described](describe) before the first one.
 pub(crate) const OF_RUNS: &[&Desc] =
     &[SUCCESS.desc(), RUN_SUCCESS.desc(), DURATION.desc(), LAST_DURATION.desc(), LAST_RUN.desc(), LAST_SUCCESS.desc()];
 
+label_values! {
+    /// How a target, or the worst target of a run, did before the probe's objective.
+    pub enum Standing {
+        /// It succeeded, within the objective's latency if there is one.
+        Good = "good",
+        /// It succeeded, and took longer than the objective allows.
+        Slow = "slow",
+        /// It failed.
+        Failed = "failed",
+    }
+}
+
 /// A run that ended.
 pub struct Run {
+    /// What it is called: in the log, in exemplars and on /runs.
+    pub id: RunId,
     pub(super) cycle: Cycle,
     /// From its start to its end or its deadline.
     pub duration: Duration,
@@ -159,6 +175,7 @@ pub(crate) fn describe(spec: &Spec, set: &SeriesSet) {
     rec.info(&INFO, [&common.owner, &common.runbook], &common.info);
     rec.add(&RUNS, [], 0.0);
     rec.add(&MISSED, [], 0.0);
+    rec.add(&DROPPED, [], 0.0);
     for target in std::iter::once(String::new()).chain(spec.probe.expected("target")) {
         start_counters(spec.kind, common, &target, &rec);
     }
@@ -180,16 +197,23 @@ fn start_counters(kind: &Kind, common: &Common, target: &str, rec: &Recorder) {
     }
 }
 
-/// Records the verdicts of a run into `rec` and logs if they differ from those of the run before. Returns how many runs
-/// in a row, this one included, did not succeed as a whole.
-pub(super) fn record(watch: &Watch, run: &Run, missed: u64, rec: &Recorder) -> u32 {
-    let mut state = watch.health.0.lock().unwrap_or_else(PoisonError::into_inner);
+/// What a run amounts to.
+pub(super) struct Outcome {
+    /// How many runs of the cycle in a row, this one included, did not succeed as a whole.
+    pub(super) failed_in_a_row: u32,
+    /// That of the worst target.
+    pub(super) standing: Standing,
+}
+
+/// Records the verdicts of a run into `rec` and logs if they differ from those of the run before.
+pub(super) fn record(watch: &Watch, run: &Run, missed: u64, rec: &Recorder) -> Outcome {
+    let mut state = watch.kept.health.0.lock().unwrap_or_else(PoisonError::into_inner);
     let verdicts = verdicts(run);
     for verdict in &verdicts {
         verdict.record(watch, &mut state, rec);
     }
     let good = is_good(&verdicts, watch.common.require);
-    log_change(watch, run.cycle, &verdicts, &mut state);
+    log_change(watch, run, &verdicts, &mut state);
     remember_targets(run, &verdicts, &mut state, rec);
     state.forget(&run.trace.gone);
     let cycle = state.cycles.entry(run.cycle.name).or_default();
@@ -201,7 +225,8 @@ pub(super) fn record(watch: &Watch, run: &Run, missed: u64, rec: &Recorder) -> u
     rec.add(&RUNS, [], 1.0);
     #[allow(clippy::cast_precision_loss, reason = "a count of missed runs stays far below 2^52")]
     rec.add(&MISSED, [], missed as f64);
-    failed_in_a_row
+    let standings = verdicts.iter().map(|verdict| verdict.standing(watch.common.slo.as_ref()));
+    Outcome { failed_in_a_row, standing: standings.max().unwrap_or(Standing::Good) }
 }
 
 /// A run that failed as a whole may have left out targets. When they last succeeded is as true as before, and alerts on
@@ -257,20 +282,28 @@ fn is_good(verdicts: &[Verdict<'_>], require: Require) -> bool {
     }
 }
 
+/// How long a target took in a run of that result and duration, and the verdict on it.
+pub fn on_target<'r>(
+    target: &'r TargetTrace,
+    run: &'r Result<(), Failure>,
+    duration: Duration,
+) -> (Duration, Result<(), &'r Failure>) {
+    match (&target.verdict, run) {
+        (Some(verdict), _) => (target.duration, verdict.as_ref().copied()),
+        // Whoever holds the target outlived the run, and what ended the run ended this target's part in it.
+        (None, Err(failure)) => (duration, Err(failure)),
+        (None, Ok(())) => (duration, Err(&LEFT_OPEN)),
+    }
+}
+
 fn verdicts(run: &Run) -> Vec<Verdict<'_>> {
     let mut verdicts: Vec<_> = run
         .trace
         .targets
         .iter()
-        .map(|target| Verdict {
-            target: &target.name,
-            duration: if target.verdict.is_some() { target.duration } else { run.duration },
-            result: match (&target.verdict, &run.result) {
-                (Some(verdict), _) => verdict.as_ref().copied(),
-                // Whoever holds the target outlived the run, and what ended the run ended this target's part in it.
-                (None, Err(failure)) => Err(failure),
-                (None, Ok(())) => Err(&LEFT_OPEN),
-            },
+        .map(|target| {
+            let (duration, result) = on_target(target, &run.result, run.duration);
+            Verdict { target: &target.name, duration, result }
         })
         .collect();
     let own = match &run.result {
@@ -310,34 +343,36 @@ impl Verdict<'_> {
         }
         if let Some(slo) = &watch.common.slo {
             rec.start(&SLO_EVENTS, &[target]);
-            rec.add(&SLO_EVENTS, [target, self.slo_result(slo)], 1.0);
+            rec.add(&SLO_EVENTS, [target, self.standing(Some(slo)).label()], 1.0);
         }
     }
 
-    fn slo_result(&self, slo: &Slo) -> &'static str {
+    fn standing(&self, slo: Option<&Slo>) -> Standing {
         match self.result {
-            Err(_) => "failed",
-            Ok(()) if slo.latency.is_some_and(|latency| self.duration > latency) => "slow",
-            Ok(()) => "good",
+            Err(_) => Standing::Failed,
+            Ok(()) if slo.and_then(|slo| slo.latency).is_some_and(|latency| self.duration > latency) => Standing::Slow,
+            Ok(()) => Standing::Good,
         }
     }
 }
 
 /// One line when what fails changes, not one for each failing run.
-fn log_change(watch: &Watch, cycle: Cycle, verdicts: &[Verdict<'_>], state: &mut State) {
+fn log_change(watch: &Watch, run: &Run, verdicts: &[Verdict<'_>], state: &mut State) {
     let failed: Vec<_> = verdicts.iter().filter_map(|verdict| Some((verdict, verdict.result.err()?))).collect();
     let now: Vec<_> = failed.iter().map(|(verdict, failure)| (verdict.target.to_owned(), failure.reason)).collect();
-    let before = &mut state.cycles.entry(cycle.name).or_default().failed;
+    let (cycle, run) = (run.cycle.name, run.id);
+    let before = &mut state.cycles.entry(cycle).or_default().failed;
     if *before == now {
         return;
     }
     let recovered = now.is_empty();
     *before = now;
     if recovered {
-        tracing::info!(probe = %watch.id, cycle = cycle.name, "the probe succeeds again");
+        tracing::info!(probe = %watch.id, cycle, %run, "the probe succeeds again");
     }
     for (verdict, failure) in failed {
         let (target, reason) = (verdict.target, failure.reason.label());
-        tracing::warn!(probe = %watch.id, cycle = cycle.name, target, reason, detail = %failure.detail, "the probe fails");
+        let detail = &failure.detail;
+        tracing::warn!(probe = %watch.id, cycle, %run, target, reason, %detail, "the probe fails");
     }
 }

@@ -60,6 +60,7 @@ fn no_message_repeats_a_value() {
         "\"mongodb://u:{}@h\"",
         "{ objective = \"{}\", latency = \"{}\" }",
         "{ a = \"{}\", probe = \"{}\" }",
+        "{ start = \"{}\", factor = \"{}\", count = \"{}\", max_buckets = \"{}\", zero_threshold = \"{}\" }",
         "0x{}",
         "1.{}",
     ];
@@ -68,7 +69,7 @@ fn no_message_repeats_a_value() {
             "[server]",
             &["listen", "admin_listen", "state_dir", "log_level", "shutdown_grace", "web_config_file", "unknown"][..],
         ),
-        ("[defaults]", &["interval", "timeout", "owner", "slo", "buckets", "runbook"]),
+        ("[defaults]", &["interval", "timeout", "owner", "slo", "buckets", "native", "runbook"]),
         ("[[include]]", &["files", "secret_dirs", "types"]),
         ("", &["labels", "server", "defaults", "include", "probe", "unknown"]),
         ("[probe.made]", &["x"]),
@@ -76,8 +77,8 @@ fn no_message_repeats_a_value() {
             "[probe.made.x]",
             &[
                 "hosts", "target", "count", "limit", "wait", "ratio", "verbose", "password", "ca_file", "word",
-                "interval", "timeout", "owner", "runbook", "info", "labels", "slo", "buckets", "require", "enabled",
-                "unknown",
+                "interval", "timeout", "owner", "runbook", "info", "labels", "slo", "buckets", "native", "require",
+                "enabled", "unknown",
             ],
         ),
     ];

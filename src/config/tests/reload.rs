@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::support::{World, generation, names, probe};
 use crate::config::Loaded;
+use crate::metrics::NativeRule;
 
 const INCLUDE: &str = "[server]\nstate_dir = \"state\"\n[[include]]\nfiles = \"conf.d/*.toml\"\nsecret_dirs = [\"secrets\"]\ntypes = [\"made\"]\n";
 
@@ -343,20 +344,27 @@ fn disabled_probes_are_checked_and_do_not_run() {
 #[test]
 fn labels_and_defaults_reach_the_probes_of_all_files() {
     let text = format!(
-        "{INCLUDE}[labels]\nvantage = \"a\"\ntier = \"1\"\n[defaults]\ninterval = \"20s\"\nowner = \"o\"\nslo = {{ objective = 0.9 }}\nbuckets = \"lan\"\n"
+        "{INCLUDE}[labels]\nvantage = \"a\"\ntier = \"1\"\n[defaults]\ninterval = \"20s\"\nowner = \"o\"\nslo = {{ objective = 0.9 }}\nbuckets = \"lan\"\nnative = {{ factor = 2 }}\n"
     );
     let mut world = World::new(&text);
     world.write(
         "conf.d/a.toml",
-        format!("{}labels = {{ tier = \"2\" }}\ninterval = \"1s\"\nowner = \"p\"\n", probe("a")),
+        format!(
+            "{}labels = {{ tier = \"2\" }}\ninterval = \"1s\"\nowner = \"p\"\nnative = {{ max_buckets = 100 }}\n",
+            probe("a")
+        ),
     );
     world.write("conf.d/b.toml", probe("b"));
+    world.write("conf.d/c.toml", format!("{}native = \"off\"\n", probe("c")));
     let config = world.good();
     let [a, b] = [&config.probes[0].common, &config.probes[1].common];
     assert_eq!(a.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["tier=2", "vantage=a"]);
     assert_eq!((a.interval.as_millis(), a.timeout.as_millis(), a.owner.as_str()), (1000, 800, "p"));
     assert_eq!((b.interval.as_secs(), b.timeout.as_secs(), b.owner.as_str()), (20, 5, "o"));
     assert!(b.slo.is_some() && b.buckets.is_some());
+    let rule = |factor, max_buckets| Some(NativeRule::new(factor, max_buckets, NativeRule::ZERO_THRESHOLD));
+    let native: Vec<_> = config.probes.iter().map(|spec| spec.common.native).collect();
+    assert_eq!(native, [rule(1.1, 100), rule(2.0, 160), None], "a table replaces the default one whole");
     assert_eq!(config.labels.len(), 2);
 }
 

@@ -1,94 +1,158 @@
-//! Prometheus' text format, version 0.0.4, written piece by piece.
+//! The text formats: Prometheus' own, version 0.0.4, and OpenMetrics 1.0.
 //!
-//! Source: Prometheus documentation, "Exposition formats", section "Text format details".
+//! Sources: Prometheus documentation, "Exposition formats", section "Text format details"; the OpenMetrics specification
+//! 1.0.0, section "Text Format".
 
-use std::io::Write as _;
+use super::Encode;
+use super::number::{write_count, write_number};
+use crate::metrics::Type;
+use crate::metrics::block::{Block, Data, Exemplar};
+use crate::metrics::family::Family;
+use crate::metrics::store::Metric;
 
-use super::write_number;
-use crate::metrics::series::{Data, Family};
-use crate::metrics::{Snapshot, Type};
+/// Which of the text formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Version 0.0.4.
+    Prometheus,
+    /// Version 1.0.0, with `_created` series or without.
+    OpenMetrics { created: bool },
+}
 
-/// The value of `Content-Type`.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Pieces are about this large, in bytes: large enough for few writes, small enough for thousands of slow readers.
-const PIECE: usize = 64 * 1024;
-
-/// Writes a snapshot piece by piece, so that a scrape takes one piece of memory however many series there are.
+/// Writes rows as lines.
 #[derive(Debug)]
-pub struct Writer {
-    snapshot: Snapshot,
-    family: usize,
-    row: usize,
-    /// The name of the family before, whose header need not be written again.
-    header: &'static str,
+pub(super) struct Text {
+    dialect: Dialect,
+    /// The start of the lines of the metric that was opened last: its name, and of a histogram's buckets.
+    name: Vec<u8>,
+    bucket: Vec<u8>,
 }
 
-impl Writer {
-    /// Starts at the beginning of the snapshot.
-    pub fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot, family: 0, row: 0, header: "" }
+impl Encode for Text {
+    fn open(&mut self, out: &mut Vec<u8>, metric: &Metric<'_>) {
+        let desc = metric.desc;
+        let kind: &[u8] = match desc.kind {
+            Type::Counter => b"counter",
+            Type::Gauge => b"gauge",
+            Type::Histogram { .. } => b"histogram",
+        };
+        // OpenMetrics' families of counters have names without the `_total` of their samples.
+        let family = match self.dialect {
+            Dialect::OpenMetrics { .. } if desc.kind == Type::Counter => {
+                desc.name.strip_suffix("_total").unwrap_or(desc.name)
+            }
+            _ => desc.name,
+        };
+        // Help is a literal of this program, without anything to escape, which a test of the catalogue checks.
+        put(out, [b"# HELP ", family.as_bytes(), b" ", desc.help.as_bytes(), b"\n"]);
+        put(out, [b"# TYPE ", family.as_bytes(), b" ", kind, b"\n"]);
+        self.name.clear();
+        self.name.extend_from_slice(desc.name.as_bytes());
+        self.bucket.clear();
+        put(&mut self.bucket, [desc.name.as_bytes(), b"_bucket{"]);
     }
-}
 
-impl Iterator for Writer {
-    type Item = Vec<u8>;
-
-    fn next(&mut self) -> Option<Vec<u8>> {
-        let mut piece = Vec::new();
-        while let Some(family) = self.snapshot.family(self.family) {
-            if piece.is_empty() {
-                piece.reserve_exact(PIECE + PIECE / 8);
+    fn row(&mut self, out: &mut Vec<u8>, family: &Family, block: &Block, row: usize) {
+        let labels = block.labels(row);
+        match &block.data {
+            Data::Gauges(values) => self.sample(out, b"", labels, values[row]),
+            Data::Counters { values, created } => {
+                self.start(out, b"", labels);
+                write_number(out, values[row]);
+                if let [(_, exemplar)] = block.exemplars(row, 1) {
+                    self.exemplar(out, exemplar);
+                }
+                out.push(b'\n');
+                self.created(out, labels, created[row]);
             }
-            if self.header != family.desc.name {
-                self.header = family.desc.name;
-                write_header(&mut piece, family);
+            Data::Histograms { sums, created, .. } => {
+                let count = self.buckets(out, family, block, row);
+                self.sample(out, b"_sum", labels, sums[row]);
+                self.start(out, b"_count", labels);
+                write_count(out, count);
+                out.push(b'\n');
+                self.created(out, labels, created[row]);
             }
-            while self.row < family.labels.len() && piece.len() < PIECE {
-                write_row(&mut piece, family, self.row);
-                self.row += 1;
-            }
-            if self.row < family.labels.len() {
-                break;
-            }
-            self.family += 1;
-            self.row = 0;
         }
-        if piece.is_empty() { None } else { Some(piece) }
     }
-}
 
-fn write_header(out: &mut Vec<u8>, family: &Family) {
-    let kind = match family.desc.kind {
-        Type::Counter => "counter",
-        Type::Gauge => "gauge",
-        Type::Histogram { .. } => "histogram",
-    };
-    let name = family.desc.name;
-    // Help is a literal of this program, without backslash or line break, which a test of the catalogue checks.
-    let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", family.desc.help);
-}
-
-fn write_row(out: &mut Vec<u8>, family: &Family, row: usize) {
-    let (name, labels) = (family.desc.name, &*family.labels[row]);
-    match &family.data {
-        Data::Values(values) => write_sample(out, (name, ""), labels, values[row]),
-        Data::Histogram { buckets, counts, sums } => {
-            let mut total = 0;
-            for (count, le) in counts[row * buckets.count()..].iter().zip(buckets.labels()) {
-                total += count;
-                let comma = if labels.is_empty() { "" } else { "," };
-                let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{le}\"}} {total}");
-            }
-            write_sample(out, (name, "_sum"), labels, sums[row]);
-            #[allow(clippy::cast_precision_loss, reason = "every sample is a double on the wire")]
-            write_sample(out, (name, "_count"), labels, total as f64);
+    fn end(&mut self, out: &mut Vec<u8>) {
+        if self.dialect != Dialect::Prometheus {
+            out.extend_from_slice(b"# EOF\n");
         }
     }
 }
 
-fn write_sample(out: &mut Vec<u8>, (name, suffix): (&str, &str), labels: &str, value: f64) {
-    let _ = if labels.is_empty() { write!(out, "{name}{suffix} ") } else { write!(out, "{name}{suffix}{{{labels}}} ") };
-    write_number(out, value);
-    out.push(b'\n');
+impl Text {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self { dialect, name: Vec::new(), bucket: Vec::new() }
+    }
+
+    /// Writes the buckets of a row, and says how many observations there are.
+    fn buckets(&self, out: &mut Vec<u8>, family: &Family, block: &Block, row: usize) -> u64 {
+        let Data::Histograms { counts, .. } = &block.data else { return 0 };
+        let (labels, width) = (block.labels(row), family.scales.places());
+        let comma: &[u8] = if labels.is_empty() { b"" } else { b"," };
+        let mut exemplars = block.exemplars(row, width).iter().peekable();
+        let canonical = self.dialect != Dialect::Prometheus;
+        let mut total = 0;
+        for (nth, (count, le)) in counts[row * width..].iter().zip(family.scales.buckets.lines(canonical)).enumerate() {
+            total += count;
+            put(out, [&self.bucket, labels, comma, le]);
+            write_count(out, total);
+            if let Some((_, exemplar)) = exemplars.next_if(|(place, _)| *place as usize == row * width + nth) {
+                self.exemplar(out, exemplar);
+            }
+            out.push(b'\n');
+        }
+        total
+    }
+
+    fn sample(&self, out: &mut Vec<u8>, suffix: &[u8], labels: &[u8], value: f64) {
+        self.start(out, suffix, labels);
+        write_number(out, value);
+        out.push(b'\n');
+    }
+
+    /// A line up to its value.
+    fn start(&self, out: &mut Vec<u8>, suffix: &[u8], labels: &[u8]) {
+        if labels.is_empty() {
+            put(out, [&self.name, suffix, b" "]);
+        } else {
+            put(out, [&self.name, suffix, b"{", labels, b"} "]);
+        }
+    }
+
+    fn exemplar(&self, out: &mut Vec<u8>, exemplar: &Exemplar) {
+        if self.dialect == Dialect::Prometheus {
+            return;
+        }
+        put(out, [b" # {run_id=\"", exemplar.run.to_string().as_bytes(), b"\"} "]);
+        write_number(out, exemplar.value);
+        out.push(b' ');
+        write_number(out, milliseconds(exemplar.time));
+    }
+
+    /// When a row came into being, in a line of its own.
+    fn created(&self, out: &mut Vec<u8>, labels: &[u8], created: f64) {
+        if self.dialect == (Dialect::OpenMetrics { created: true }) {
+            let name = self.name.strip_suffix(b"_total").unwrap_or(&self.name);
+            let (open, close): (&[u8], &[u8]) = if labels.is_empty() { (b"", b" ") } else { (b"{", b"} ") };
+            put(out, [name, b"_created", open, labels, close]);
+            write_number(out, milliseconds(created));
+            out.push(b'\n');
+        }
+    }
+}
+
+/// A Unix time in whole milliseconds: nobody reads more of it.
+fn milliseconds(time: f64) -> f64 {
+    (time * 1e3).round() / 1e3
+}
+
+fn put<const N: usize>(out: &mut Vec<u8>, parts: [&[u8]; N]) {
+    out.reserve(parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        out.extend_from_slice(part);
+    }
 }

@@ -8,9 +8,11 @@ use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::metrics::exposition::text::Writer;
+use crate::metrics::exposition::{Format, PIECE, Writer};
 use crate::metrics::testing::{Scrape, text};
-use crate::metrics::{BucketRule, COARSE, Counter, Desc, Gauge, Gauges, Histogram, LAN, Recorder, SeriesSet, Store};
+use crate::metrics::{
+    BucketRule, Buckets, COARSE, Counter, Desc, Gauge, Gauges, Histogram, LAN, Recorder, SeriesSet, Store,
+};
 
 static GAUGE: Gauge<2> = Gauge::new("b_level", "A gauge.", &["x", "y"]);
 static COUNTER: Counter<1> = Counter::new("a_things_total", "A counter.", &["x"]);
@@ -183,7 +185,7 @@ fn three_owners() -> (Store, Vec<std::sync::Arc<SeriesSet>>) {
     let mut sets = Vec::new();
     for identity in [&[("probe", "a")] as &[_], &[("probe", "b"), ("type", "t")], &[]] {
         let set = SeriesSet::new(identity.iter().copied(), BucketRule::default());
-        for nth in 0..2_000 {
+        for nth in 0..4_000 {
             rec.set(&GAUGE, [&format!("value \"{nth}\""), "\\"], f64::from(nth));
         }
         for name in ["one", "two"] {
@@ -201,13 +203,19 @@ fn three_owners() -> (Store, Vec<std::sync::Arc<SeriesSet>>) {
 #[test]
 fn pieces_make_up_the_whole_and_families_of_all_owners_share_a_header() {
     let (store, _sets) = three_owners();
-    let pieces: Vec<_> = Writer::new(store.snapshot()).collect();
+    let mut writer = Writer::new(store.snapshot(), Format::Text);
+    let pieces: Vec<_> = std::iter::from_fn(|| {
+        let mut piece = Vec::new();
+        writer.write(&mut piece).then_some(piece)
+    })
+    .collect();
     assert!(pieces.len() > 3, "{} pieces", pieces.len());
-    assert!(pieces.iter().all(|piece| piece.len() < 80_000 && piece.ends_with(b"\n")), "whole lines, of bounded size");
+    let bounded = |piece: &Vec<u8>| piece.len() < PIECE + 10_000 && piece.ends_with(b"\n");
+    assert!(pieces.iter().all(bounded), "whole lines, of bounded size");
     let whole = String::from_utf8(pieces.concat()).unwrap();
     let scrape = Scrape::parse(&whole).unwrap();
     assert_eq!(scrape.families, ["a_things_total", "b_level", "c_latency_seconds", "d_plain"]);
-    assert_eq!(scrape.samples.len(), store.size().0);
+    assert_eq!(scrape.samples.len(), store.size());
     assert_eq!(scrape.get("d_plain", "probe=b type=t"), Some(0.5));
     assert_eq!(scrape.get("d_plain", ""), Some(0.5));
     for line in ["# HELP b_level A gauge.", "# TYPE b_level gauge"] {
@@ -237,9 +245,8 @@ fn promtool_finds_nothing_to_complain_about() {
         .expect(missing);
     let mut input = promtool.stdin.take().unwrap();
     let writer = std::thread::spawn(move || {
-        for piece in Writer::new(store.snapshot()) {
-            std::io::Write::write_all(&mut input, &piece).unwrap();
-        }
+        let text = Writer::new(store.snapshot(), Format::Text).rest();
+        std::io::Write::write_all(&mut input, &text).unwrap();
     });
     let output = promtool.wait_with_output().unwrap();
     writer.join().unwrap();
@@ -249,10 +256,12 @@ fn promtool_finds_nothing_to_complain_about() {
 }
 
 #[test]
-fn coarse_bounds_are_written_as_numbers_that_people_know() {
-    let labels: Vec<_> = crate::metrics::Buckets::of(COARSE, None).labels().map(str::to_owned).collect();
-    assert_eq!(
-        labels,
-        ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "10", "+Inf"]
-    );
+fn bounds_are_written_as_numbers_that_people_know() {
+    let buckets = Buckets::of(COARSE, None);
+    let lines = |canonical| buckets.lines(canonical).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    let (plain, canonical): (Vec<_>, Vec<_>) = (lines(false), lines(true));
+    let les = ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "10", "+Inf"];
+    assert_eq!(plain, les.map(|le| format!("le=\"{le}\"}} ")));
+    let les = les.map(|le| if matches!(le, "1" | "10") { format!("{le}.0") } else { le.to_owned() });
+    assert_eq!(canonical, les.map(|le| format!("le=\"{le}\"}} ")));
 }

@@ -91,7 +91,7 @@ const MAX_TEXT: usize = 300;
 pub fn clean(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     let mut kept = text.chars().map(|c| if hidden(c) { ' ' } else { c });
     let mut out: String = kept.by_ref().take(MAX_TEXT - 1).collect();

@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep};
 
 use super::super::{Changes, Scheduler, Spec};
 use crate::metrics::testing::Scrape;
-use crate::metrics::{BucketRule, Counter, Desc, Gauge, Histogram, Live, Phases, Recorder, SeriesSet, Store};
+use crate::metrics::{
+    BucketRule, Counter, Desc, Gauge, Histogram, Live, NativeRule, Phases, Recorder, SeriesSet, Store,
+};
 use crate::probe::{Common, Cycle, Failure, Kind, Probe, ProbeId, Reason, Require, Shared, erase};
 use crate::settings::{Section, Settings};
 
@@ -174,6 +176,7 @@ pub(super) fn common() -> Common {
         labels: BTreeMap::new(),
         slo: None,
         buckets: None,
+        native: Some(NativeRule::DEFAULT),
         require: Require::All,
     }
 }

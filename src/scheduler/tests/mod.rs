@@ -2,6 +2,7 @@
 
 mod bench;
 mod cycles;
+mod history;
 mod panics;
 mod reload;
 mod schedule;

@@ -70,7 +70,7 @@ async fn an_unchanged_probe_is_not_touched() {
     assert!((runs_until..=runs_until + 1.0).contains(&runs), "{runs} runs in {runs_until} s");
     assert_eq!(bench.apply(&[("p", common(), script)]), changes(0, 0, 1, 1));
     assert_eq!(bench.apply(&[]), changes(0, 0, 1, 0));
-    assert_eq!(bench.scheduler.ids().count(), 0);
+    assert_eq!(bench.scheduler.histories().count(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 mod connect;
 mod faults;
 mod peers;
+mod runs;
 mod srv;
 mod starved;
 
