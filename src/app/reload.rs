@@ -180,7 +180,10 @@ impl Daemon {
 
 /// What the web configuration file asks for, as the HTTP server takes it.
 fn protection(web: Option<&Web>) -> Arc<Protection> {
-    let Some(web) = web else { return Arc::default() };
+    let Some(web) = web else {
+        tracing::warn!("the endpoint is not protected any more");
+        return Arc::default();
+    };
     let protection = Protection {
         tls: web.tls.clone(),
         users: Users::new(web.users.clone()),

@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn headers() {
-        let table: [(&[u8], Option<(&str, &str)>); 18] = [
+        type Case<'a> = (&'a [u8], Option<(&'a str, &'a str)>);
+        let table: [Case<'_>; 18] = [
             (b"Basic YWxpY2U6c2VjcmV0", Some(("alice", "secret"))),
             (b"bASIC  YWxpY2U6c2VjcmV0 ", Some(("alice", "secret"))),
             (b"Basic YTpiOmM=", Some(("a", "b:c"))),

@@ -1,6 +1,7 @@
 //! The server over real sockets, before clients that behave and clients that do not.
 
 mod attacks;
+mod protected;
 mod scrapes;
 
 use std::borrow::Cow;
@@ -9,13 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Landing, Limits, Reload, RunsQuery, Server, Site};
+use super::{Landing, Limits, Protection, Reload, RunsQuery, Server, Site};
 use crate::metrics::{BucketRule, Gauge, Live, SeriesSet, Snapshot};
 
 static VALUE: Gauge<1> = Gauge::new("made_up_value", "A made-up value.", &["n"]);
@@ -105,6 +106,7 @@ struct Running {
     addr: SocketAddr,
     admin: Option<SocketAddr>,
     site: Arc<MadeUp>,
+    protection: watch::Sender<Arc<Protection>>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -121,13 +123,15 @@ impl Running {
     }
 
     async fn listen(site: Arc<MadeUp>, limits: Limits, admin: Option<SocketAddr>, grace: Duration) -> Self {
-        let server = Server::bind(local(), admin).await.unwrap().with_limits(limits);
+        let protection = watch::Sender::default();
+        let server =
+            Server::bind(local(), admin).await.unwrap().with_limits(limits).with_protection(protection.subscribe());
         let addr = server.local_addr().unwrap();
         let admin = server.admin_addr().map(Result::unwrap);
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { drop(stopped.await) };
         let task = tokio::spawn(server.run(Arc::clone(&site), shutdown, grace));
-        Self { addr, admin, site, stop: Some(stop), task }
+        Self { addr, admin, site, protection, stop: Some(stop), task }
     }
 
     fn stop(&mut self) {
@@ -153,8 +157,8 @@ impl Running {
     }
 }
 
-struct Client {
-    stream: TcpStream,
+struct Client<S = TcpStream> {
+    stream: S,
     unread: Vec<u8>,
 }
 
@@ -166,7 +170,7 @@ struct Reply {
     bytes: Vec<u8>,
 }
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
