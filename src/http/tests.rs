@@ -74,6 +74,10 @@ impl Site for MadeUp {
         Snapshot::from(&*self.set)
     }
 
+    fn openmetrics_created(&self) -> bool {
+        false
+    }
+
     fn scraped(&self, _: Duration) {
         self.scraped.fetch_add(1, SeqCst);
     }
