@@ -198,4 +198,10 @@ mod tests {
         }
         assert_eq!(coding(&HeaderMap::new()), Coding::Identity);
     }
+
+    #[test]
+    fn nobody_gets_what_they_did_not_name() {
+        let (seeds, special) = crate::corpus::each("negotiation", crate::http::fuzz::negotiation);
+        assert!(seeds >= 6 && special > 1_000, "{seeds} seeds, {special} of all inputs asked for something");
+    }
 }

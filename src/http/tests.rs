@@ -1,6 +1,8 @@
 //! The server over real sockets, before clients that behave and clients that do not.
 
+mod attacks;
 mod protected;
+mod scrapes;
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A made-up site, as large as the test needs it.
 struct MadeUp {
     set: Arc<SeriesSet>,
+    /// Scrapes that began, and those that are over.
+    begun: AtomicUsize,
     scraped: AtomicUsize,
     reload: Mutex<Reload>,
     reloads: AtomicUsize,
@@ -43,6 +47,7 @@ impl MadeUp {
         });
         Arc::new(Self {
             set,
+            begun: AtomicUsize::new(0),
             scraped: AtomicUsize::new(0),
             reload: Mutex::new(Reload { ok: true, text: "1 added".into() }),
             reloads: AtomicUsize::new(0),
@@ -65,7 +70,12 @@ impl MadeUp {
 
 impl Site for MadeUp {
     fn scrape(&self) -> Snapshot {
+        self.begun.fetch_add(1, SeqCst);
         Snapshot::from(&*self.set)
+    }
+
+    fn openmetrics_created(&self) -> bool {
+        false
     }
 
     fn scraped(&self, _: Duration) {
@@ -161,6 +171,7 @@ struct Reply {
     status: u16,
     head: String,
     body: String,
+    bytes: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
@@ -192,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             while self.more().await {}
             body.append(&mut self.unread);
         }
-        Some(Reply { status, head, body: String::from_utf8(body).unwrap() })
+        Some(Reply { status, head, body: String::from_utf8_lossy(&body).into_owned(), bytes: body })
     }
 
     async fn chunk(&mut self, body: &mut Vec<u8>) -> Option<bool> {
@@ -251,8 +262,13 @@ fn local() -> SocketAddr {
 
 /// One request, "GET /path", on a connection of its own.
 async fn ask(addr: SocketAddr, request: &str) -> Reply {
+    ask_with(addr, request, "").await
+}
+
+/// The same with further header lines.
+async fn ask_with(addr: SocketAddr, request: &str, lines: &str) -> Reply {
     let mut client = Client { stream: TcpStream::connect(addr).await.unwrap(), unread: Vec::new() };
-    client.send(&format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+    client.send(&format!("{request} HTTP/1.1\r\nHost: x\r\n{lines}Connection: close\r\n\r\n")).await;
     let with_body = !request.starts_with("HEAD");
     timeout(PATIENCE, client.read_reply(with_body)).await.unwrap().expect("a response")
 }
