@@ -188,7 +188,7 @@ impl<S: Site> Desk<S> {
             })
         };
         let make = move || Pieces::new(Writer::new(site.scrape(), format), coding);
-        Some(Content::Scrape(Scrape::new(make, over)))
+        Some(Content::Scrape(Scrape::new(self.scrapes.turns(), make, over)))
     }
 
     fn ready(&self) -> Response<Content> {
