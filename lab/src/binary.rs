@@ -116,7 +116,8 @@ mod tests {
         let chosen = executable(&named);
         assert_eq!(find(&[("HOME", &home), ("PATH", &in_path), ("MIDWATCH_MONGOD", &chosen)]).unwrap(), chosen);
 
-        let missing = PROMETHEUS_CLIENT.find_with(|name| (name == "HOME").then(|| home.clone())).unwrap_err().to_string();
+        let missing =
+            PROMETHEUS_CLIENT.find_with(|name| (name == "HOME").then(|| home.clone())).unwrap_err().to_string();
         assert!(missing.contains("scripts/setup.sh test") && missing.contains("home/.cache/midwatch/"), "{missing}");
         let wheel = PROMETHEUS_CLIENT.find_with(|_| Some(chosen.clone())).unwrap();
         assert_eq!(wheel, chosen);

@@ -22,7 +22,9 @@ pub enum Error {
         cached: String,
     },
     /// A library that tests need is not on this machine.
-    #[error("{file} is not at {path}, and ${variable} names no other place. `make setup` is not enough for tests: run `scripts/setup.sh test`, as `make test` does")]
+    #[error(
+        "{file} is not at {path}, and ${variable} names no other place. `make setup` is not enough for tests: run `scripts/setup.sh test`, as `make test` does"
+    )]
     MissingLibrary {
         /// Its file.
         file: &'static str,

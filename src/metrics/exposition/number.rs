@@ -42,6 +42,28 @@ fn is_tie(value: f64, digits: &str) -> bool {
         && digits.find('.').is_some_and(|point| digits.len() - point == usize::try_from(fraction).unwrap_or(0))
 }
 
+/// Writes a bound in the one way that OpenMetrics has for it, which is Go's shortest with a point or an exponent in it: `1.0`,
+/// `1e+06`. Prometheus writes the bounds of a protobuf like that, and later versions those of all formats.
+///
+/// Source: the OpenMetrics specification 1.0.0, "Considerations: Canonical Numbers"; `formatOpenMetricsFloat` in Prometheus'
+/// `model/textparse`.
+pub(in crate::metrics) fn write_canonical(out: &mut Vec<u8>, value: f64) {
+    let scientific = format!("{value:e}");
+    match scientific.split_once('e').map(|(digits, exponent)| (digits, exponent.parse::<i32>())) {
+        Some((digits, Ok(exponent))) if !(-4..6).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            // Writing to a vector cannot fail.
+            let _ = write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs());
+        }
+        _ => {
+            write_number(out, value);
+            if value.is_finite() && value.trunc() == value {
+                out.extend_from_slice(b".0");
+            }
+        }
+    }
+}
+
 /// Writes a count.
 pub(super) fn write_count(out: &mut Vec<u8>, count: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());

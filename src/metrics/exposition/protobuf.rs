@@ -47,6 +47,9 @@ impl Encode for Protobuf {
             .flat_map(|(family, block)| (0..block.len()).map(move |row| (family, block, row)))
             .map(|(family, block, row)| delimited_len(self.measure(family, block, row)))
             .sum();
+        if let Some(unit) = desc.unit() {
+            bytes(&mut head, 5, unit.as_bytes());
+        }
         varint(out, (head.len() + rows) as u64);
         out.append(&mut head);
     }
