@@ -57,7 +57,7 @@ fn openmetrics(store: &Store, created: bool) -> String {
 #[test]
 fn all_formats_say_the_same_of_any_store() {
     let (parser, exemplars) = (RefCell::new(Parser::start().unwrap()), Cell::new(0));
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(60));
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(40));
     let result = runner.run(&owners(), |owners| {
         let made = Made::by(&owners);
         let wanted = of_text(&text(made.store.snapshot()));
