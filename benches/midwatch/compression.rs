@@ -93,12 +93,12 @@ impl Way {
                 }
                 Ok(bytes + encoder.finish()?.len())
             }
-            Self::ZlibRs(level) => zlib_rs(level, text),
+            Self::ZlibRs(level) => with_zlib_rs(level, text),
         }
     }
 }
 
-fn zlib_rs(level: u8, text: &[u8]) -> Outcome<usize> {
+fn with_zlib_rs(level: u8, text: &[u8]) -> Outcome<usize> {
     // 16 more than the window's size means a gzip header.
     let config = DeflateConfig { level: level.into(), window_bits: 31, ..DeflateConfig::default() };
     let (mut encoder, mut buffer) = (Deflate::new_with_config(config), vec![0; PIECE]);

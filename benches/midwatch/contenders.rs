@@ -39,7 +39,7 @@ pub fn contender(name: &str, content: Content, rows: u64) -> Outcome<Box<dyn Con
         "protobuf" => Box::new(Midwatch::new(content, rows, Format::Protobuf)),
         "prometheus" => Box::new(Prometheus::new(content, rows)?),
         "prometheus-client" => Box::new(Client::new(content, rows)),
-        "copy" => Box::new(Copy::new(content, rows)),
+        "copy" => Box::new(Copy::new(content, rows)?),
         _ => return Err("there is no such contender".into()),
     })
 }
@@ -210,9 +210,8 @@ struct Copy {
 }
 
 impl Copy {
-    fn new(content: Content, rows: u64) -> Self {
-        let store = Midwatch::new(content, rows, Format::Text).store;
-        Self { text: Writer::new(store.snapshot(), Format::Text).rest() }
+    fn new(content: Content, rows: u64) -> Outcome<Self> {
+        Ok(Self { text: Midwatch::new(content, rows, Format::Text).text()? })
     }
 }
 
