@@ -52,6 +52,11 @@ pub async fn scrape(address: SocketAddr, coding: Coding) -> Outcome<Scraped> {
     Ok(timeout(PATIENCE, scrape_at_pace(address, coding, None)).await??)
 }
 
+/// The same; `None` if it was refused or cut off.
+pub async fn try_scrape(address: SocketAddr, coding: Coding) -> Outcome<Option<Scraped>> {
+    Ok(timeout(PATIENCE, scrape_at_pace(address, coding, None)).await?.ok())
+}
+
 /// Scrapes and pauses after each 64 KiB or less.
 async fn scrape_at_pace(address: SocketAddr, coding: Coding, pause: Option<Duration>) -> std::io::Result<Scraped> {
     let started = Instant::now();
@@ -99,8 +104,10 @@ pub fn slow_scrapes(address: SocketAddr, coding: Coding, clients: usize, pause: 
 pub enum Attack {
     /// 50 clients that send their headers byte by byte.
     SlowHeaders,
-    /// 50 clients that ask for everything and read next to nothing; who is cut off comes again.
+    /// 50 clients that ask for everything and read next to nothing.
     SlowReaders,
+    /// The same, and who is cut off or refused comes again at once.
+    Obstinate,
     /// 10 000 connections on which nothing happens.
     Idle,
     /// Headers of a megabyte, eight at a time, over and over.
@@ -109,9 +116,10 @@ pub enum Attack {
 
 impl Attack {
     /// All of them, with what they are.
-    pub const ALL: [(Self, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str); 5] = [
         (Self::SlowHeaders, "50 clients that send a byte of their header every 100 ms"),
-        (Self::SlowReaders, "50 clients that read 1 KiB of the whole text every 100 ms and come again"),
+        (Self::SlowReaders, "50 clients that read 1 KiB of the whole text every 100 ms"),
+        (Self::Obstinate, "the same, who come again 100 ms after they are cut off or refused"),
         (Self::Idle, "10 000 idle connections, opened during it"),
         (Self::LargeHeaders, "8 clients that send headers of 1 MB, 100 ms apart"),
     ];
@@ -127,6 +135,9 @@ impl Attack {
                 }
             }),
             Self::SlowReaders => each(50, move |_| async move {
+                let _ = slow_reader(address).await;
+            }),
+            Self::Obstinate => each(50, move |_| async move {
                 loop {
                     let _ = slow_reader(address).await;
                     sleep(again).await;

@@ -175,9 +175,10 @@ pub fn child(arguments: &[String]) -> Outcome<()> {
     answer_all(&[resident], |what| match what {
         "peak" => {
             reset_peak()?;
-            let before = status("VmRSS")?;
+            let (before, pages) = (status("VmRSS")?, status("RssFile")?);
             contender.scrape(&mut buffer)?;
-            Ok(vec![status("VmHWM")? - before])
+            // The program's own pages that were touched for the first time are no memory of a scrape.
+            Ok(vec![status("VmHWM")? - before - (status("RssFile")? - pages)])
         }
         "count" => {
             let (region, mut buffer) = (region(), Vec::new());

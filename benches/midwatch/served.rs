@@ -47,7 +47,7 @@ impl Served {
         self.number("reset").await
     }
 
-    /// The most that was resident since the last reset.
+    /// The most that was resident since the last reset, less the program's own pages that were touched first since then.
     pub async fn peak(&mut self) -> Outcome<f64> {
         self.number("peak").await
     }
@@ -110,15 +110,16 @@ pub fn child(arguments: &[String]) -> Outcome<()> {
     let port = server.local_addr()?.port();
     let site = Arc::new(Metrics(Arc::clone(&midwatch.store)));
     let serving = runtime.spawn(server.run(site, std::future::pending(), Duration::ZERO));
-    let mut turn = 0;
+    let (mut turn, mut pages) = (0, 0.0);
     let outcome = answer_all(&[port.into()], |what| {
         let number = match what {
             "cpu" => process_time().as_secs_f64(),
             "reset" => {
                 reset_peak()?;
+                pages = status("RssFile")?;
                 status("VmRSS")?
             }
-            "peak" => status("VmHWM")?,
+            "peak" => status("VmHWM")? - (status("RssFile")? - pages),
             "record" => {
                 turn += 1;
                 midwatch.record_all(turn);
