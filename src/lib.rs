@@ -22,6 +22,8 @@ pub mod app;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+#[cfg(test)]
+mod corpus;
 pub mod failure;
 pub mod http;
 mod label_values;

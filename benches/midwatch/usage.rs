@@ -35,9 +35,5 @@ pub fn reset_peak() -> Outcome<()> {
 
 /// Allows this process as many open files as it may have; says how many those are.
 pub fn raise_open_files() -> Outcome<u64> {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit)?;
-    Ok(limit.current.unwrap_or(u64::MAX))
+    Ok(rlimit::increase_nofile_limit(rlimit::INFINITY)?)
 }

@@ -52,6 +52,8 @@ impl From<Problems> for Error {
 /// # Errors
 /// The configuration is refused, or an address cannot be listened on.
 pub async fn run(config: &Path, log: &Log) -> Result<(), Error> {
+    // Systems start with few, because programs that use select() can handle no more. If there cannot be more, there are few.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let (watcher, requests) = Watcher::new(reload::POLL);
     let stop = stop_signal()?;
     let (daemon, first) = reload::Daemon::start(config, log).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(super) struct Status {
     pub(super) metrics: AppMetrics,
     /// The configuration in force, for people.
     pub(super) config: RwLock<Arc<str>>,
+    /// Whether OpenMetrics has `_created` series.
+    pub(super) openmetrics_created: AtomicBool,
     /// The probes that run, with what is remembered of their runs. Whoever reads it takes a reference, and holds no lock
     /// while going through it.
     pub(super) probes: RwLock<Arc<[Probe]>>,
@@ -55,7 +58,13 @@ impl Daemon {
         let (store, shared) = (Arc::new(Store::default()), Shared::default());
         let metrics = AppMetrics::new(Arc::clone(&store));
         let scheduler = Scheduler::new(Arc::clone(&store), Arc::clone(metrics.set()), shared.clone());
-        let status = Status { store, metrics, config: RwLock::default(), probes: RwLock::new(Arc::new([])) };
+        let status = Status {
+            store,
+            metrics,
+            config: RwLock::default(),
+            openmetrics_created: AtomicBool::new(false),
+            probes: RwLock::new(Arc::new([])),
+        };
         let mut daemon = Self {
             status: Arc::new(status),
             scheduler: Arc::new(Mutex::new(scheduler)),
@@ -144,6 +153,7 @@ impl Daemon {
         let good = problems.is_empty();
         let status = &self.status;
         self.log.set_level(config.server.log_level);
+        status.openmetrics_created.store(config.server.openmetrics_created, Ordering::Relaxed);
         if config.server.listen != self.server.listen || config.server.admin_listen != self.server.admin_listen {
             tracing::warn!("[server] listen and admin_listen take effect at the next start");
         }
@@ -180,7 +190,10 @@ impl Daemon {
 
 /// What the web configuration file asks for, as the HTTP server takes it.
 fn protection(web: Option<&Web>) -> Arc<Protection> {
-    let Some(web) = web else { return Arc::default() };
+    let Some(web) = web else {
+        tracing::warn!("the endpoint is not protected any more");
+        return Arc::default();
+    };
     let protection = Protection {
         tls: web.tls.clone(),
         users: Users::new(web.users.clone()),

@@ -1,5 +1,6 @@
 //! What the HTTP server gets to see of the daemon.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +30,10 @@ impl crate::http::Site for Site {
     fn scrape(&self) -> Snapshot {
         self.status.metrics.before_scrape();
         self.status.store.snapshot()
+    }
+
+    fn openmetrics_created(&self) -> bool {
+        self.status.openmetrics_created.load(Ordering::Relaxed)
     }
 
     fn scraped(&self, took: Duration) {

@@ -19,6 +19,8 @@ pub struct Server {
     pub admin_listen: Option<SocketAddr>,
     /// Where state is kept; `None` when there is no place for it.
     pub state_dir: Option<PathBuf>,
+    /// Whether OpenMetrics tells when counters and histograms came into being, in a series more for each of them.
+    pub openmetrics_created: bool,
     /// What is logged; `None` leaves it to the command line.
     pub log_level: Option<LevelFilter>,
     /// How long HTTP responses in flight may take to end after SIGTERM. Runs in flight are given up at once.
@@ -35,6 +37,7 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9817)),
             admin_listen: None,
             state_dir: default_state_dir(),
+            openmetrics_created: false,
             log_level: None,
             shutdown_grace: Duration::from_secs(5),
             web: None,
@@ -54,6 +57,7 @@ impl Server {
             listen: section.or("listen", default.listen),
             admin_listen: section.optional("admin_listen"),
             state_dir: section.optional("state_dir").or(default.state_dir),
+            openmetrics_created: section.or("openmetrics_created", default.openmetrics_created),
             log_level: section.optional::<Level>("log_level").map(|level| level.0),
             shutdown_grace: section.checked("shutdown_grace", at_most).unwrap_or(default.shutdown_grace),
             web: None,

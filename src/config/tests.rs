@@ -2,5 +2,5 @@
 
 mod fixtures;
 mod reload;
-mod support;
+pub(super) mod support;
 mod watching;

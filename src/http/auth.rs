@@ -167,3 +167,63 @@ impl State {
         known.push_front(tag);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn somebody(user: &str) -> Credentials {
+        let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
+        Credentials { user: bytes(user), password: bytes("secret") }
+    }
+
+    fn users() -> Users {
+        let user = |n: usize| (format!("user{n}"), Zeroizing::new(format!("hash{n}")));
+        Users::new((0..5).map(user))
+    }
+
+    #[test]
+    fn a_stranger_is_compared_with_the_hash_of_a_user_and_always_the_same() {
+        let (verifier, users) = (Verifier::new().unwrap(), users());
+        let mut chosen = std::collections::HashSet::new();
+        for n in 0..200 {
+            let stranger = somebody(&format!("stranger{n}"));
+            let (first, is_known) = verifier.find(&users, &stranger);
+            let first = first.unwrap();
+            assert!(!is_known);
+            assert!(Arc::ptr_eq(&first, &verifier.find(&users, &stranger).0.unwrap()));
+            chosen.insert(first.to_string());
+        }
+        assert_eq!(chosen.len(), 5, "each of the hashes");
+        let (hash, is_known) = verifier.find(&users, &somebody("user3"));
+        assert!(is_known && hash.unwrap().as_str() == "hash3");
+        assert!(verifier.find(&Users::default(), &somebody("user3")).0.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stranger_with_the_right_password_of_another_is_no_user() {
+        let hash = Zeroizing::new(bcrypt::hash("secret", 4).unwrap());
+        let (verifier, users) = (Verifier::new().unwrap(), Users::new([("alice".to_owned(), hash)]));
+        for _ in 0..2 {
+            assert_eq!(verifier.verify(&users, somebody("carol"), Duration::MAX).await, Login::Refused);
+            assert!(!verifier.remembers(&users, &somebody("carol")));
+        }
+        assert_eq!(verifier.verify(&users, somebody("alice"), Duration::MAX).await, Login::Accepted);
+        assert!(verifier.remembers(&users, &somebody("alice")) && !verifier.remembers(&users, &somebody("carol")));
+    }
+
+    #[test]
+    fn what_is_remembered_has_an_end_and_is_of_one_process() {
+        let verifier = Verifier::new().unwrap();
+        let tag = |n: usize| verifier.0.tag(&somebody(&n.to_string()), "hash");
+        for n in 0..MOST_KNOWN + 10 {
+            verifier.0.remember(tag(n));
+        }
+        let known = (0..MOST_KNOWN + 10).filter(|n| verifier.0.knows(&tag(*n))).count();
+        assert_eq!(known, MOST_KNOWN);
+        assert!(verifier.0.knows(&tag(MOST_KNOWN + 9)), "the latest");
+        assert_ne!(Verifier::new().unwrap().0.tag(&somebody("1"), "hash"), tag(1));
+        // The lengths are part of it.
+        assert_ne!(verifier.0.digest([b"a", b"bc"]), verifier.0.digest([b"ab", b"c"]));
+    }
+}

@@ -43,9 +43,7 @@ pub trait Site: Send + Sync + 'static {
     fn scrape(&self) -> Snapshot;
 
     /// Whether OpenMetrics tells when counters and histograms came into being, in a series more for each of them.
-    fn openmetrics_created(&self) -> bool {
-        false
-    }
+    fn openmetrics_created(&self) -> bool;
 
     /// A scrape is over: its body was handed to the socket, or the client went away. `took` counts from the request.
     fn scraped(&self, took: Duration);

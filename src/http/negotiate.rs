@@ -107,14 +107,14 @@ mod tests {
 
     const OPEN: Format = Format::OpenMetrics { created: false };
 
-    fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
+    fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), value.parse().unwrap())).collect()
     }
 
     #[track_caller]
     fn formats(cases: &[(&[&str], Format)]) {
         for (accept, expected) in cases {
-            assert_eq!(format(&headers(header::ACCEPT, accept), false), *expected, "{accept:?}");
+            assert_eq!(format(&headers(&header::ACCEPT, accept), false), *expected, "{accept:?}");
         }
     }
 
@@ -194,8 +194,14 @@ mod tests {
             ("X-GZIP", Coding::Gzip),
             ("", Coding::Identity),
         ] {
-            assert_eq!(coding(&headers(header::ACCEPT_ENCODING, &[accept])), expected, "{accept}");
+            assert_eq!(coding(&headers(&header::ACCEPT_ENCODING, &[accept])), expected, "{accept}");
         }
         assert_eq!(coding(&HeaderMap::new()), Coding::Identity);
+    }
+
+    #[test]
+    fn nobody_gets_what_they_did_not_name() {
+        let (seeds, special) = crate::corpus::each("negotiation", crate::http::fuzz::negotiation);
+        assert!(seeds >= 6 && special > 1_000, "{seeds} seeds, {special} of all inputs asked for something");
     }
 }

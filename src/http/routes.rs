@@ -164,7 +164,7 @@ impl<S: Site> Desk<S> {
         let content = if head { Ok(Content::Unwritten) } else { self.scrape(wanted, busy) };
         let mut response = match content {
             Ok(content) => respond(StatusCode::OK, format.content_type(), content),
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         let headers = response.headers_mut();
         headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
@@ -174,17 +174,17 @@ impl<S: Site> Desk<S> {
         response
     }
 
-    fn scrape(&self, wanted: Wanted, busy: &Busy) -> Result<Content, Response<Content>> {
+    fn scrape(&self, wanted: Wanted, busy: &Busy) -> Result<Content, Box<Response<Content>>> {
         let started = Instant::now();
         let Some(in_flight) = self.scrapes.begin(busy.gate(), &self.limits) else {
             let mut refused = plain(StatusCode::SERVICE_UNAVAILABLE, "There are too many scrapes just now.\n");
             refused.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            return Err(refused);
+            return Err(Box::new(refused));
         };
         let site = Arc::clone(&self.site);
         let pieces = Pieces::new(Writer::new(site.scrape(), wanted.format), wanted.coding).map_err(|error| {
             tracing::error!(%error, "cannot compress a scrape");
-            internal_error()
+            Box::new(internal_error())
         })?;
         let over = Finally::new(move || {
             drop(in_flight);

@@ -1,18 +1,22 @@
 //! The server over real sockets, before clients that behave and clients that do not.
 
+mod attacks;
+mod protected;
+mod scrapes;
+
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Landing, Limits, Reload, RunsQuery, Server, Site};
+use super::{Landing, Limits, Protection, Reload, RunsQuery, Server, Site};
 use crate::metrics::{BucketRule, Gauge, Live, SeriesSet, Snapshot};
 
 static VALUE: Gauge<1> = Gauge::new("made_up_value", "A made-up value.", &["n"]);
@@ -23,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A made-up site, as large as the test needs it.
 struct MadeUp {
     set: Arc<SeriesSet>,
+    /// Scrapes that began, and those that are over.
+    begun: AtomicUsize,
     scraped: AtomicUsize,
     reload: Mutex<Reload>,
     reloads: AtomicUsize,
@@ -41,6 +47,7 @@ impl MadeUp {
         });
         Arc::new(Self {
             set,
+            begun: AtomicUsize::new(0),
             scraped: AtomicUsize::new(0),
             reload: Mutex::new(Reload { ok: true, text: "1 added".into() }),
             reloads: AtomicUsize::new(0),
@@ -63,7 +70,12 @@ impl MadeUp {
 
 impl Site for MadeUp {
     fn scrape(&self) -> Snapshot {
+        self.begun.fetch_add(1, SeqCst);
         Snapshot::from(&*self.set)
+    }
+
+    fn openmetrics_created(&self) -> bool {
+        false
     }
 
     fn scraped(&self, _: Duration) {
@@ -98,6 +110,7 @@ struct Running {
     addr: SocketAddr,
     admin: Option<SocketAddr>,
     site: Arc<MadeUp>,
+    protection: watch::Sender<Arc<Protection>>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -114,13 +127,15 @@ impl Running {
     }
 
     async fn listen(site: Arc<MadeUp>, limits: Limits, admin: Option<SocketAddr>, grace: Duration) -> Self {
-        let server = Server::bind(local(), admin).await.unwrap().with_limits(limits);
+        let protection = watch::Sender::default();
+        let server =
+            Server::bind(local(), admin).await.unwrap().with_limits(limits).with_protection(protection.subscribe());
         let addr = server.local_addr().unwrap();
         let admin = server.admin_addr().map(Result::unwrap);
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { drop(stopped.await) };
         let task = tokio::spawn(server.run(Arc::clone(&site), shutdown, grace));
-        Self { addr, admin, site, stop: Some(stop), task }
+        Self { addr, admin, site, protection, stop: Some(stop), task }
     }
 
     fn stop(&mut self) {
@@ -146,8 +161,8 @@ impl Running {
     }
 }
 
-struct Client {
-    stream: TcpStream,
+struct Client<S = TcpStream> {
+    stream: S,
     unread: Vec<u8>,
 }
 
@@ -156,9 +171,10 @@ struct Reply {
     status: u16,
     head: String,
     body: String,
+    bytes: Vec<u8>,
 }
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
@@ -187,7 +203,7 @@ impl Client {
             while self.more().await {}
             body.append(&mut self.unread);
         }
-        Some(Reply { status, head, body: String::from_utf8(body).unwrap() })
+        Some(Reply { status, head, body: String::from_utf8_lossy(&body).into_owned(), bytes: body })
     }
 
     async fn chunk(&mut self, body: &mut Vec<u8>) -> Option<bool> {
@@ -246,8 +262,13 @@ fn local() -> SocketAddr {
 
 /// One request, "GET /path", on a connection of its own.
 async fn ask(addr: SocketAddr, request: &str) -> Reply {
+    ask_with(addr, request, "").await
+}
+
+/// The same with further header lines.
+async fn ask_with(addr: SocketAddr, request: &str, lines: &str) -> Reply {
     let mut client = Client { stream: TcpStream::connect(addr).await.unwrap(), unread: Vec::new() };
-    client.send(&format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+    client.send(&format!("{request} HTTP/1.1\r\nHost: x\r\n{lines}Connection: close\r\n\r\n")).await;
     let with_body = !request.starts_with("HEAD");
     timeout(PATIENCE, client.read_reply(with_body)).await.unwrap().expect("a response")
 }

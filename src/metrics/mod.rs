@@ -31,7 +31,7 @@ pub use process::Process;
 pub use recorder::{Phases, Recorder};
 pub use run_id::RunId;
 pub(crate) use series::DROPPED;
-pub use series::{BucketRule, CycleId, Gauges, SeriesSet};
+pub use series::{BucketRule, CycleId, Gauges, MOST_SERIES, SeriesSet};
 pub use store::{Snapshot, Store};
 
 /// Now, in seconds since the Unix epoch: for gauges that hold a time. Durations come from a monotonic clock.

@@ -13,7 +13,7 @@ use super::recorder::{Op, Run, Value};
 use super::{Counter, Desc, NativeRule, Type, label, unix_time};
 
 /// How many series one owner may have unless it is told otherwise; those beyond are dropped and counted.
-const MOST_SERIES: usize = 1_000_000;
+pub const MOST_SERIES: usize = 1_000_000;
 
 /// Counts, in the set that it happens to, what did not fit.
 pub(crate) static DROPPED: Counter<0> = Counter::new(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::buckets::{Bounds, Native};
-use crate::metrics::NativeRule;
+use crate::metrics::{MOST_SERIES, NativeRule};
 use crate::settings::{Invalid, Item, Labels, Section, Value};
 
 /// How often a probe runs unless the configuration says otherwise.
@@ -41,6 +41,8 @@ pub struct Common {
     pub buckets: Option<Arc<[f64]>>,
     /// How its native histograms count; `None` is that it has none.
     pub native: Option<NativeRule>,
+    /// How many series the probe may have; what does not fit is dropped and counted.
+    pub max_series: usize,
     /// How the verdicts of several targets make that of a run.
     pub require: Require,
 }
@@ -80,6 +82,7 @@ pub struct Defaults {
     slo: Option<Slo>,
     buckets: Option<Arc<[f64]>>,
     native: Option<NativeRule>,
+    max_series: usize,
     labels: BTreeMap<String, String>,
 }
 
@@ -88,7 +91,8 @@ impl Defaults {
     pub fn new(labels: BTreeMap<String, String>) -> Self {
         let (interval, timeout) = (INTERVAL, TIMEOUT);
         let native = Some(NativeRule::DEFAULT);
-        Self { interval, timeout, owner: None, runbook: None, slo: None, buckets: None, native, labels }
+        let max_series = MOST_SERIES;
+        Self { interval, timeout, owner: None, runbook: None, slo: None, buckets: None, native, max_series, labels }
     }
 
     /// Reads the table `[defaults]` over these.
@@ -102,6 +106,7 @@ impl Defaults {
             slo: section.section("slo", Slo::read),
             buckets: section.optional::<Bounds>("buckets").map(|buckets| buckets.0),
             native: section.optional::<Native>("native").map_or(self.native, |native| native.0),
+            max_series: section.checked("max_series", is_limit).unwrap_or(self.max_series),
             labels: self.labels,
         }
     }
@@ -129,6 +134,7 @@ impl Common {
             slo: section.section("slo", Slo::read).or_else(|| defaults.slo.clone()),
             buckets: section.optional::<Bounds>("buckets").map(|own| own.0).or_else(|| defaults.buckets.clone()),
             native: section.optional::<Native>("native").map_or(defaults.native, |own| own.0),
+            max_series: section.checked("max_series", is_limit).unwrap_or(defaults.max_series),
             require: section.or("require", Require::All),
         }
     }
@@ -149,6 +155,11 @@ fn rhythm(section: &mut Section<'_>, defaults: &Defaults) -> (Duration, Duration
     }
     let inherited = || if defaults.timeout < interval { defaults.timeout } else { interval * 4 / 5 };
     (interval, timeout.unwrap_or_else(inherited))
+}
+
+/// A probe needs some hundred series for what the engine says of it.
+fn is_limit(series: &usize) -> Result<(), String> {
+    if (1_000..=10_000_000).contains(series) { Ok(()) } else { Err("must be from 1000 to 10000000".to_owned()) }
 }
 
 fn within(value: Duration, min: Duration, max: Duration) -> Result<(), String> {

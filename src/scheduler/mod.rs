@@ -178,6 +178,7 @@ impl Scheduler {
             return self.start(spec, set, Kept { health: Arc::default(), ..kept });
         }
         old.set.set_buckets(bucket_rule(&spec.common));
+        old.set.limit(spec.common.max_series);
         let cycles: Vec<_> = spec.probe.cycles().iter().map(|cycle| cycle.name).collect();
         old.set.keep_cycles(&cycles);
         kept.health.keep_cycles(&cycles);
@@ -217,7 +218,9 @@ impl Spec {
     pub fn series_set(&self) -> Arc<SeriesSet> {
         let identity = [("probe", &*self.id.name), ("type", self.id.kind)];
         let labels = self.common.labels.iter().map(|(name, value)| (&**name, &**value));
-        SeriesSet::new(identity.into_iter().chain(labels), bucket_rule(&self.common))
+        let set = SeriesSet::new(identity.into_iter().chain(labels), bucket_rule(&self.common));
+        set.limit(self.common.max_series);
+        set
     }
 }
 

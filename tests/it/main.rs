@@ -11,3 +11,4 @@ mod mongodb;
 mod reload;
 mod soak;
 mod support;
+mod web;

@@ -65,7 +65,10 @@ fn no_message_repeats_a_value() {
         "1.{}",
     ];
     let keys = [
-        ("[server]", &["listen", "admin_listen", "state_dir", "log_level", "shutdown_grace", "unknown"][..]),
+        (
+            "[server]",
+            &["listen", "admin_listen", "state_dir", "log_level", "shutdown_grace", "web_config_file", "unknown"][..],
+        ),
         ("[defaults]", &["interval", "timeout", "owner", "slo", "buckets", "native", "runbook"]),
         ("[[include]]", &["files", "secret_dirs", "types"]),
         ("", &["labels", "server", "defaults", "include", "probe", "unknown"]),

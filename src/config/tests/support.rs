@@ -13,13 +13,13 @@ use crate::settings::{Endpoint, FileContent, HostPort, Problems, Secret, Section
 static ANSWER: Gauge<1> = Gauge::new("test_answer", "An answer.", &["member"]);
 
 /// A probe with a key of every kind.
-pub(super) struct Made {
+pub(in crate::config) struct Made {
     /// How many probes came before this one under its name.
-    pub(super) generation: usize,
+    pub(in crate::config) generation: usize,
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) struct MadeConfig {
+pub(in crate::config) struct MadeConfig {
     hosts: Vec<Endpoint<27017>>,
     target: Option<HostPort>,
     count: u16,
@@ -70,10 +70,10 @@ impl Probe for Made {
 }
 
 /// A type that no include of the tests allows.
-pub(super) struct Other;
+pub(in crate::config) struct Other;
 
 #[derive(PartialEq)]
-pub(super) struct Nothing;
+pub(in crate::config) struct Nothing;
 
 impl Settings for Nothing {
     fn read(_: &mut Section<'_>) -> Option<Self> {
@@ -96,11 +96,11 @@ impl Probe for Other {
     }
 }
 
-pub(super) const KINDS: &[Kind] = &[Kind::of::<Made>(), Kind::of::<Other>()];
+pub(in crate::config) const KINDS: &[Kind] = &[Kind::of::<Made>(), Kind::of::<Other>()];
 
 /// What a scheduler would run.
 #[derive(Default)]
-pub(super) struct Scheduled(Vec<Spec>);
+pub(in crate::config) struct Scheduled(Vec<Spec>);
 
 impl Running for Scheduled {
     fn find(&self, id: &ProbeId) -> Option<Built> {
@@ -109,14 +109,14 @@ impl Running for Scheduled {
 }
 
 /// A folder with a main file, a loader, and what runs.
-pub(super) struct World {
-    pub(super) dir: tempfile::TempDir,
-    pub(super) loader: Loader,
-    pub(super) running: Scheduled,
+pub(in crate::config) struct World {
+    pub(in crate::config) dir: tempfile::TempDir,
+    pub(in crate::config) loader: Loader,
+    pub(in crate::config) running: Scheduled,
 }
 
 impl World {
-    pub(super) fn new(main: &str) -> Self {
+    pub(in crate::config) fn new(main: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         fs::create_dir(dir.path().join("conf.d")).expect("a folder");
         fs::create_dir(dir.path().join("secrets")).expect("a folder");
@@ -126,25 +126,25 @@ impl World {
         world
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(in crate::config) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub(super) fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+    pub(in crate::config) fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         fs::write(self.path(name), text).expect("written");
     }
 
-    pub(super) fn remove(&self, name: &str) {
+    pub(in crate::config) fn remove(&self, name: &str) {
         fs::remove_file(self.path(name)).expect("removed");
     }
 
     /// The same folder after a restart of the program.
-    pub(super) fn restart(&mut self) {
+    pub(in crate::config) fn restart(&mut self) {
         self.loader = Loader::new(&self.path("midwatch.toml"), KINDS);
         self.running = Scheduled::default();
     }
 
-    pub(super) fn load(&mut self) -> Loaded {
+    pub(in crate::config) fn load(&mut self) -> Loaded {
         let loaded = self.loader.load(&Shared::default(), &self.running);
         if let Loaded::New { config, .. } = &loaded {
             self.running = Scheduled(config.probes.clone());
@@ -153,14 +153,14 @@ impl World {
     }
 
     /// Loads; there must be something new without any problem.
-    pub(super) fn good(&mut self) -> Config {
+    pub(in crate::config) fn good(&mut self) -> Config {
         let (config, problems) = self.new_config();
         assert!(problems.is_empty(), "{problems}");
         config
     }
 
     /// Loads; there must be something new, with these problems.
-    pub(super) fn new_config(&mut self) -> (Config, String) {
+    pub(in crate::config) fn new_config(&mut self) -> (Config, String) {
         match self.load() {
             Loaded::New { config, problems } => (*config, self.relative(&problems)),
             other => panic!("{other:?}"),
@@ -168,14 +168,14 @@ impl World {
     }
 
     /// Loads; it must be refused.
-    pub(super) fn refused(&mut self) -> String {
+    pub(in crate::config) fn refused(&mut self) -> String {
         match self.load() {
             Loaded::Refused(problems) => self.relative(&problems),
             other => panic!("{other:?}"),
         }
     }
 
-    pub(super) fn check(&self, without_secrets: bool) -> Result<Config, String> {
+    pub(in crate::config) fn check(&self, without_secrets: bool) -> Result<Config, String> {
         Loader::check(&self.path("midwatch.toml"), KINDS, &Shared::default(), without_secrets)
             .map_err(|problems| self.relative(&problems))
     }
@@ -186,21 +186,21 @@ impl World {
 }
 
 /// The names of the probes, in order.
-pub(super) fn names(config: &Config) -> Vec<&str> {
+pub(in crate::config) fn names(config: &Config) -> Vec<&str> {
     config.probes.iter().map(|spec| &*spec.id.name).collect()
 }
 
 /// The generation of a probe of type `made`.
-pub(super) fn generation(config: &Config, name: &str) -> usize {
+pub(in crate::config) fn generation(config: &Config, name: &str) -> usize {
     let spec = config.probes.iter().find(|spec| &*spec.id.name == name).expect("the probe");
     let probe: &dyn std::any::Any = &*spec.probe;
     probe.downcast_ref::<Made>().expect("of that type").generation
 }
 
-pub(super) fn probe(name: &str) -> String {
+pub(in crate::config) fn probe(name: &str) -> String {
     format!("[probe.made.{name}]\nhosts = [\"db1\"]\n")
 }
 
-pub(super) fn fixtures() -> PathBuf {
+pub(in crate::config) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config")
 }

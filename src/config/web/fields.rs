@@ -90,11 +90,11 @@ impl<'n, 's> Fields<'n, 's> {
             return None;
         };
         let mut texts = Vec::with_capacity(elements.len());
-        for (n, element) in elements.iter().enumerate() {
+        for element in elements {
             match &element.data {
                 Data::Text(text) => texts.push(Text { offset: element.offset, text }),
                 _ => {
-                    let found = format!("element {}: expected a single value, found {}", n + 1, element.kind());
+                    let found = format!("expected a list of single values, found {}", element.kind());
                     self.invalid(key, element.offset, &found);
                 }
             }

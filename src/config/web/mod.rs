@@ -21,13 +21,17 @@ use hyper::header::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::read::utf8;
-use crate::settings::{FileContent, Files, Problem, Rules, Source, nearest, parse_duration};
+use crate::settings::{FileContent, Files, Problem, ReadError, Rules, Source, nearest, parse_duration};
 use fields::{Fields, one_of};
 use yaml::{Data, Node};
 
 /// The highest cost of a bcrypt hash that is accepted: one more doubles the time of a login, and this one takes seconds
 /// already, during which nobody else can log in for the first time.
 const MAX_COST: u32 = 15;
+
+/// The largest file that is read: room for several certificates and a thousand users. The parser's time can grow with the
+/// square of a text that is made for it.
+const MAX_BYTES: usize = 64 << 10;
 
 /// The response headers that may be set, with the values that they may have; none listed means any. The toolkit's list.
 const HEADERS: [(&str, &[&str]); 5] = [
@@ -88,6 +92,10 @@ impl fmt::Debug for Web {
 pub(super) fn read(file: &FileContent, files: &Files) -> Result<Option<Web>, Vec<Problem>> {
     let Some(hash) = file.hash() else { return Ok(None) };
     let path: Arc<Path> = file.path().into();
+    if file.bytes().len() > MAX_BYTES {
+        let error = ReadError::TooLarge(MAX_BYTES as u64);
+        return Err(vec![Problem::of_file(&path, format!("cannot read the file: {error}"))]);
+    }
     let text = utf8(&path, file.bytes()).map_err(|problem| vec![problem])?;
     let source = Source::new(&path, text, Rules::Main, files);
     let web = yaml::parse(&source, text).and_then(|root| root_fields(&source, &root, *hash));

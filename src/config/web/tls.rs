@@ -34,8 +34,11 @@ const SUITES_13: [(&str, SupportedCipherSuite); 3] = [
     ("TLS_CHACHA20_POLY1305_SHA256", suite::TLS13_CHACHA20_POLY1305_SHA256),
 ];
 
-/// The versions in order; those before 1.2 are not spoken.
-const VERSIONS: [(&str, u8); 4] = [("TLS10", 0), ("TLS11", 1), ("TLS12", 2), ("TLS13", 3)];
+/// The versions in order.
+const VERSIONS: [(&str, u8); 2] = [("TLS12", 2), ("TLS13", 3)];
+
+/// Versions that the toolkit knows and that are not spoken here.
+const OLD_VERSIONS: [&str; 2] = ["TLS10", "TLS11"];
 
 /// Go's policies for certificates of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -310,19 +313,13 @@ fn verifier(
 
 fn versions(fields: &mut Fields<'_, '_>) -> Vec<&'static SupportedProtocolVersion> {
     let mut bound = |key: &'static str, default| {
-        let text = fields.text(key);
-        let Some(version) = text
-            .and_then(|text| one_of(text.text, &VERSIONS).map_err(|why| fields.invalid(key, text.offset, &why)).ok())
-        else {
-            return default;
+        let Some(text) = fields.text(key) else { return default };
+        let version = if OLD_VERSIONS.contains(&text.text) {
+            Err("expected TLS12 or TLS13; older versions are not spoken here".to_owned())
+        } else {
+            one_of(text.text, &VERSIONS)
         };
-        if version < 2
-            && let Some(text) = text
-        {
-            fields.invalid(key, text.offset, "versions before TLS12 are not spoken here");
-            return default;
-        }
-        version
+        version.map_err(|why| fields.invalid(key, text.offset, &why)).unwrap_or(default)
     };
     let (min, max) = (bound("min_version", 2), bound("max_version", 3));
     if min > max {
@@ -339,7 +336,7 @@ fn suites(fields: &mut Fields<'_, '_>) -> Vec<SupportedCipherSuite> {
         return ring::default_provider().cipher_suites;
     }
     let mut suites: Vec<_> = SUITES_13.iter().map(|(_, suite)| *suite).collect();
-    for (n, text) in listed.iter().enumerate() {
+    for text in &listed {
         let known = || SUITES.iter().chain(&SUITES_13).copied().collect::<Vec<_>>();
         match known().iter().find(|(name, _)| *name == text.text) {
             Some((_, suite)) if suites.contains(suite) => {}
@@ -347,7 +344,7 @@ fn suites(fields: &mut Fields<'_, '_>) -> Vec<SupportedCipherSuite> {
             None => {
                 let hint = crate::settings::nearest(text.text, known().iter().map(|(name, _)| *name));
                 let hint = hint.map_or(String::new(), |name| format!("; did you mean {name}?"));
-                let why = format!("element {}: not a cipher suite that is spoken here{hint}", n + 1);
+                let why = format!("not a cipher suite that is spoken here{hint}");
                 fields.invalid(KEY, text.offset, &why);
             }
         }
@@ -364,11 +361,11 @@ fn groups(fields: &mut Fields<'_, '_>) -> Vec<&'static dyn SupportedKxGroup> {
         return ring::default_provider().kx_groups;
     }
     let mut groups: Vec<&'static dyn SupportedKxGroup> = Vec::new();
-    for (n, text) in listed.iter().enumerate() {
+    for text in &listed {
         match one_of(text.text, &known) {
             Ok(group) if groups.iter().any(|known| known.name() == group.name()) => {}
             Ok(group) => groups.push(group),
-            Err(why) => fields.invalid(KEY, text.offset, &format!("element {}: {why}", n + 1)),
+            Err(why) => fields.invalid(KEY, text.offset, &why),
         }
     }
     groups

@@ -23,8 +23,10 @@ pub(super) enum Dialect {
 #[derive(Debug)]
 pub(super) struct Text {
     dialect: Dialect,
-    /// The start of the lines of the metric that was opened last: its name, and of a histogram's buckets.
+    /// The starts of the lines of the metric that was opened last: its name, the same with a brace, and of a histogram's
+    /// buckets.
     name: Vec<u8>,
+    labelled: Vec<u8>,
     bucket: Vec<u8>,
 }
 
@@ -48,6 +50,8 @@ impl Encode for Text {
         put(out, [b"# TYPE ", family.as_bytes(), b" ", kind, b"\n"]);
         self.name.clear();
         self.name.extend_from_slice(desc.name.as_bytes());
+        self.labelled.clear();
+        put(&mut self.labelled, [desc.name.as_bytes(), b"{"]);
         self.bucket.clear();
         put(&mut self.bucket, [desc.name.as_bytes(), b"_bucket{"]);
     }
@@ -55,9 +59,13 @@ impl Encode for Text {
     fn row(&mut self, out: &mut Vec<u8>, family: &Family, block: &Block, row: usize) {
         let labels = block.labels(row);
         match &block.data {
-            Data::Gauges(values) => self.sample(out, b"", labels, values[row]),
+            Data::Gauges(values) => {
+                self.start(out, labels);
+                write_number(out, values[row]);
+                out.push(b'\n');
+            }
             Data::Counters { values, created } => {
-                self.start(out, b"", labels);
+                self.start(out, labels);
                 write_number(out, values[row]);
                 if let [(_, exemplar)] = block.exemplars(row, 1) {
                     self.exemplar(out, exemplar);
@@ -67,8 +75,10 @@ impl Encode for Text {
             }
             Data::Histograms { sums, created, .. } => {
                 let count = self.buckets(out, family, block, row);
-                self.sample(out, b"_sum", labels, sums[row]);
-                self.start(out, b"_count", labels);
+                self.start_part(out, b"_sum", labels);
+                write_number(out, sums[row]);
+                out.push(b'\n');
+                self.start_part(out, b"_count", labels);
                 write_count(out, count);
                 out.push(b'\n');
                 self.created(out, labels, created[row]);
@@ -85,7 +95,7 @@ impl Encode for Text {
 
 impl Text {
     pub(super) fn new(dialect: Dialect) -> Self {
-        Self { dialect, name: Vec::new(), bucket: Vec::new() }
+        Self { dialect, name: Vec::new(), labelled: Vec::new(), bucket: Vec::new() }
     }
 
     /// Writes the buckets of a row, and says how many observations there are.
@@ -108,14 +118,18 @@ impl Text {
         total
     }
 
-    fn sample(&self, out: &mut Vec<u8>, suffix: &[u8], labels: &[u8], value: f64) {
-        self.start(out, suffix, labels);
-        write_number(out, value);
-        out.push(b'\n');
+    /// A line up to its value. Most lines begin here, so it does as little as it can.
+    fn start(&self, out: &mut Vec<u8>, labels: &[u8]) {
+        if labels.is_empty() {
+            put(out, [&self.name, b" "]);
+        } else {
+            put(out, [&self.labelled, labels]);
+            out.extend_from_slice(b"} ");
+        }
     }
 
-    /// A line up to its value.
-    fn start(&self, out: &mut Vec<u8>, suffix: &[u8], labels: &[u8]) {
+    /// The same for a part of a histogram.
+    fn start_part(&self, out: &mut Vec<u8>, suffix: &[u8], labels: &[u8]) {
         if labels.is_empty() {
             put(out, [&self.name, suffix, b" "]);
         } else {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::super::{Changes, Scheduler, Spec};
 use crate::metrics::testing::Scrape;
 use crate::metrics::{
-    BucketRule, Counter, Desc, Gauge, Histogram, Live, NativeRule, Phases, Recorder, SeriesSet, Store,
+    BucketRule, Counter, Desc, Gauge, Histogram, Live, MOST_SERIES, NativeRule, Phases, Recorder, SeriesSet, Store,
 };
 use crate::probe::{Common, Cycle, Failure, Kind, Probe, ProbeId, Reason, Require, Shared, erase};
 use crate::settings::{Section, Settings};
@@ -177,6 +177,7 @@ pub(super) fn common() -> Common {
         slo: None,
         buckets: None,
         native: Some(NativeRule::DEFAULT),
+        max_series: MOST_SERIES,
         require: Require::All,
     }
 }
