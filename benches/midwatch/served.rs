@@ -80,6 +80,10 @@ impl Site for Metrics {
         self.0.snapshot()
     }
 
+    fn openmetrics_created(&self) -> bool {
+        false
+    }
+
     fn scraped(&self, _: Duration) {}
 
     fn config(&self) -> Arc<str> {
