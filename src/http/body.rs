@@ -52,9 +52,9 @@ enum State {
 }
 
 impl Scrape {
-    /// `over` happens when the body was sent or given up.
-    pub(super) fn new(pieces: Pieces, over: Finally) -> Self {
-        Self { state: State::begin(pieces), _over: over }
+    /// Begins with what `make` makes. `over` happens when the body was sent or given up.
+    pub(super) fn new(make: impl FnOnce() -> io::Result<Pieces> + Send + 'static, over: Finally) -> Self {
+        Self { state: State::begin(make), _over: over }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -64,7 +64,7 @@ impl Scrape {
         self.state = State::Ended;
         Poll::Ready(match piece {
             Ok((pieces, Some(piece))) => {
-                self.state = State::begin(pieces);
+                self.state = State::begin(|| Ok(pieces));
                 Some(Ok(piece))
             }
             Ok((_, None)) => None,
@@ -74,8 +74,9 @@ impl Scrape {
 }
 
 impl State {
-    fn begin(mut pieces: Pieces) -> Self {
+    fn begin(make: impl FnOnce() -> io::Result<Pieces> + Send + 'static) -> Self {
         Self::Ahead(spawn_blocking(move || {
+            let mut pieces = make()?;
             let piece = pieces.next()?;
             Ok((pieces, piece))
         }))

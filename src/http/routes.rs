@@ -161,11 +161,13 @@ impl<S: Site> Desk<S> {
 
     fn metrics(&self, wanted: Wanted, head: bool, busy: &Busy) -> Response<Content> {
         let Wanted { format, coding } = wanted;
-        let content = if head { Ok(Content::Unwritten) } else { self.scrape(wanted, busy) };
-        let mut response = match content {
-            Ok(content) => respond(StatusCode::OK, format.content_type(), content),
-            Err(refused) => return *refused,
+        let content = if head { Some(Content::Unwritten) } else { self.scrape(wanted, busy) };
+        let Some(content) = content else {
+            let mut refused = plain(StatusCode::SERVICE_UNAVAILABLE, "There are too many scrapes just now.\n");
+            refused.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            return refused;
         };
+        let mut response = respond(StatusCode::OK, format.content_type(), content);
         let headers = response.headers_mut();
         headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
         if let Some(name) = coding.name() {
@@ -174,23 +176,19 @@ impl<S: Site> Desk<S> {
         response
     }
 
-    fn scrape(&self, wanted: Wanted, busy: &Busy) -> Result<Content, Box<Response<Content>>> {
-        let started = Instant::now();
-        let Some(in_flight) = self.scrapes.begin(busy.gate(), &self.limits) else {
-            let mut refused = plain(StatusCode::SERVICE_UNAVAILABLE, "There are too many scrapes just now.\n");
-            refused.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            return Err(Box::new(refused));
+    /// `None` if there are too many scrapes in flight.
+    fn scrape(&self, Wanted { format, coding }: Wanted, busy: &Busy) -> Option<Content> {
+        let (site, started) = (Arc::clone(&self.site), Instant::now());
+        let in_flight = self.scrapes.begin(busy.gate(), &self.limits)?;
+        let over = {
+            let site = Arc::clone(&site);
+            Finally::new(move || {
+                drop(in_flight);
+                site.scraped(started.elapsed());
+            })
         };
-        let site = Arc::clone(&self.site);
-        let pieces = Pieces::new(Writer::new(site.scrape(), wanted.format), wanted.coding).map_err(|error| {
-            tracing::error!(%error, "cannot compress a scrape");
-            Box::new(internal_error())
-        })?;
-        let over = Finally::new(move || {
-            drop(in_flight);
-            site.scraped(started.elapsed());
-        });
-        Ok(Content::Scrape(Scrape::new(pieces, over)))
+        let make = move || Pieces::new(Writer::new(site.scrape(), format), coding);
+        Some(Content::Scrape(Scrape::new(make, over)))
     }
 
     fn ready(&self) -> Response<Content> {
