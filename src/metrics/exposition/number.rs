@@ -45,12 +45,9 @@ fn is_tie(value: f64, digits: &str) -> bool {
         && digits.find('.').is_some_and(|point| digits.len() - point == usize::try_from(fraction).unwrap_or(0))
 }
 
-/// Writes a count.
+/// Writes a count. Those of a histogram's buckets have mostly as many digits as the one before, so guesses are right.
 pub(super) fn write_count(out: &mut Vec<u8>, count: u64) {
-    match u32::try_from(count) {
-        Ok(few) if few < EIGHT_DIGITS => write_few_digits(out, few),
-        _ => out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes()),
-    }
+    out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
 }
 
 /// The first number of more than eight digits.
@@ -112,9 +109,6 @@ mod tests {
         // Every half and every pair of digits, and numbers of all lengths.
         let halves = (0..10_000).flat_map(|half| [half, half * 10_000, half * 10_001]);
         for number in edges.chain(halves).chain((0..EIGHT_DIGITS).step_by(9_973)) {
-            let mut count = Vec::new();
-            write_count(&mut count, number.into());
-            assert_eq!(String::from_utf8(count).unwrap(), number.to_string());
             assert_eq!(written(number.into()), number.to_string());
         }
     }
