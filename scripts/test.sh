@@ -21,7 +21,7 @@ licences() {
     if command -v cargo-deny >/dev/null; then
         cargo deny --log-level error check licenses bans sources
     else
-        echo "cargo-deny is missing; run: make setup" >&2
+        echo "cargo-deny is missing; run: scripts/setup.sh test" >&2
         return 1
     fi
 }

@@ -1,5 +1,6 @@
 //! The released program as a child process: started, asked, measured from outside, ended.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -131,6 +132,11 @@ impl Daemon {
             Ok(line.trim_matches([':', ' ', '\t', 'k', 'B']).parse::<f64>()? * 1024.0)
         };
         Ok(Memory { resident: field("VmRSS")?, anonymous: field("RssAnon")? })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Outcome<SocketAddr> {
+        Ok(self.address.parse()?)
     }
 
     /// Its process id.

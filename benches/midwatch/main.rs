@@ -6,20 +6,29 @@
 //! Machines that run this are seldom quiet. So what can be is measured in CPU time and allocations rather than on a clock,
 //! things that are compared take turns within one section, and a figure that is read from a histogram says so.
 
+mod child;
+mod clients;
+mod compression;
+mod contenders;
+mod content;
 mod cost;
 mod counted;
 mod daemon;
 mod delay;
 mod driver;
+mod endpoint;
+mod exposition;
 mod memory;
 mod peers;
 mod reload;
 mod report;
 mod scrape;
 mod scrapes;
+mod served;
 mod sets;
 mod start;
 mod story;
+mod usage;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -30,12 +39,27 @@ use self::sets::Set;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Without servers, then with them. The story is last because it pins the members of the set to cores.
-const SECTIONS: [&str; 9] = ["start", "load", "delay", "scrape", "stop", "memory", "cost", "driver", "story"];
+const SECTIONS: [&str; 12] = [
+    "exposition",
+    "compression",
+    "http",
+    "start",
+    "load",
+    "delay",
+    "scrape",
+    "stop",
+    "memory",
+    "cost",
+    "driver",
+    "story",
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let outcome = match arguments.split_first() {
         Some((child, arguments)) if child == counted::CHILD => counted::child(arguments),
+        Some((child, arguments)) if child == exposition::CHILD => exposition::child(arguments),
+        Some((child, arguments)) if child == served::CHILD => served::child(arguments),
         _ => chosen(&arguments).and_then(|sections| runtime()?.block_on(all(&sections))),
     };
     match outcome {
@@ -65,6 +89,15 @@ fn chosen(arguments: &[String]) -> Outcome<Vec<&str>> {
 async fn all(sections: &[&str]) -> Outcome<()> {
     let wanted = |section| sections.contains(&section);
     report::machine();
+    if wanted("exposition") {
+        exposition::measure().await?;
+    }
+    if wanted("compression") {
+        compression::measure()?;
+    }
+    if wanted("http") {
+        endpoint::measure().await?;
+    }
     if wanted("start") {
         start::measure().await?;
     }
@@ -73,6 +106,7 @@ async fn all(sections: &[&str]) -> Outcome<()> {
     }
     if wanted("delay") {
         delay::measure().await?;
+        delay::measure_scraped().await?;
     }
     if wanted("scrape") {
         scrapes::measure().await?;

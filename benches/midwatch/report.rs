@@ -67,6 +67,11 @@ pub fn mb(bytes: f64) -> String {
     format!("{:.1} MB", bytes / 1e6)
 }
 
+/// A count, rounded to thousands where it is large.
+pub fn count(count: f64) -> String {
+    if count < 10_000.0 { format!("{count:.0}") } else { format!("{:.0} thousand", count / 1e3) }
+}
+
 /// The value below which the given share of the values lies. Zero if there are none.
 pub fn quantile(values: &mut [Duration], share: f64) -> Duration {
     values.sort_unstable();

@@ -12,12 +12,22 @@ pub struct Program {
     variable: &'static str,
 }
 
+/// A library that is one file, for a program that the machine has anyway.
+#[derive(Debug, Clone, Copy)]
+pub struct Library {
+    file: &'static str,
+    variable: &'static str,
+}
+
 /// MongoDB's server.
 pub const MONGOD: Program = Program { name: "mongod", variable: "MIDWATCH_MONGOD" };
 /// A name server.
 pub const DNSMASQ: Program = Program { name: "dnsmasq", variable: "MIDWATCH_DNSMASQ" };
 /// Prometheus' server.
 pub const PROMETHEUS: Program = Program { name: "prometheus", variable: "MIDWATCH_PROMETHEUS" };
+/// Prometheus' client for Python, as a wheel: Python reads it as it is.
+pub const PROMETHEUS_CLIENT: Library =
+    Library { file: "prometheus_client-0.26.0-py3-none-any.whl", variable: "MIDWATCH_PROMETHEUS_CLIENT" };
 
 impl Program {
     /// Finds it. The error says what to do.
@@ -41,6 +51,20 @@ impl Program {
             return Ok(cached);
         }
         Err(Error::Missing { program: self.name, variable: self.variable, cached: cached.display().to_string() })
+    }
+}
+
+impl Library {
+    /// Finds it: named by the environment, or in the folder that `make test` fills. The error says what to do.
+    pub fn find(self) -> Result<PathBuf> {
+        self.find_with(|variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from))
+    }
+
+    fn find_with(self, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
+        let path = variable(self.variable).unwrap_or_else(|| cache_folder(variable).join(self.file));
+        let missing =
+            || Error::MissingLibrary { file: self.file, variable: self.variable, path: path.display().to_string() };
+        if path.exists() { Ok(path) } else { Err(missing()) }
     }
 }
 
@@ -91,6 +115,12 @@ mod tests {
         assert_eq!(find(&[("HOME", &home), ("PATH", &in_path)]).unwrap(), installed);
         let chosen = executable(&named);
         assert_eq!(find(&[("HOME", &home), ("PATH", &in_path), ("MIDWATCH_MONGOD", &chosen)]).unwrap(), chosen);
+
+        let missing =
+            PROMETHEUS_CLIENT.find_with(|name| (name == "HOME").then(|| home.clone())).unwrap_err().to_string();
+        assert!(missing.contains("scripts/setup.sh test") && missing.contains("home/.cache/midwatch/"), "{missing}");
+        let wheel = PROMETHEUS_CLIENT.find_with(|_| Some(chosen.clone())).unwrap();
+        assert_eq!(wheel, chosen);
 
         // A wrong path in the environment is a mistake to report, not to work around.
         let wrong = find(&[("PATH", &in_path), ("MIDWATCH_MONGOD", &home)]).unwrap_err().to_string();

@@ -21,6 +21,18 @@ pub enum Error {
         /// Where `make setup` would have put it.
         cached: String,
     },
+    /// A library that tests need is not on this machine.
+    #[error(
+        "{file} is not at {path}, and ${variable} names no other place. `make setup` is not enough for tests: run `scripts/setup.sh test`, as `make test` does"
+    )]
+    MissingLibrary {
+        /// Its file.
+        file: &'static str,
+        /// The environment variable that may name it.
+        variable: &'static str,
+        /// Where it was looked for.
+        path: String,
+    },
     /// The environment names a program that is not there.
     #[error("${variable} names {path}, which is not an executable file")]
     NotExecutable {

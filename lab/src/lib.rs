@@ -6,7 +6,7 @@
 //! # Layout
 //! - [`process`], [`ports`], [`binary`]: how a server is started, where it listens, where it comes from;
 //! - [`certificates`]: a certificate authority for tests;
-//! - [`mongodb`], [`prometheus`]: the servers;
+//! - [`mongodb`], [`prometheus`]: the servers; [`openmetrics`]: a parser that is not ours;
 //! - [`net`], [`load`]: peers that misbehave, and processes that starve a server;
 //! - [`http`], [`until`]: one GET, for asking the servers, and waiting for something to become true.
 
@@ -18,6 +18,7 @@ pub mod http;
 pub mod load;
 pub mod mongodb;
 pub mod net;
+pub mod openmetrics;
 pub mod ports;
 pub mod process;
 pub mod prometheus;

@@ -19,6 +19,7 @@ pub struct Options {
     targets: Vec<String>,
     interval: Duration,
     native_histograms: bool,
+    exemplars: bool,
     rules: Vec<PathBuf>,
     port: Option<u16>,
 }
@@ -27,13 +28,20 @@ impl Options {
     /// Scrapes `/metrics` of these targets (`host:port`) in this interval.
     pub fn new<T: Into<String>>(targets: impl IntoIterator<Item = T>, interval: Duration) -> Options {
         let targets = targets.into_iter().map(Into::into).collect();
-        Options { targets, interval, native_histograms: false, rules: Vec::new(), port: None }
+        Options { targets, interval, native_histograms: false, exemplars: false, rules: Vec::new(), port: None }
     }
 
     /// Turns native histograms on: Prometheus then asks for protobuf.
     #[must_use]
     pub fn native_histograms(mut self) -> Options {
         self.native_histograms = true;
+        self
+    }
+
+    /// Keeps exemplars.
+    #[must_use]
+    pub fn exemplars(mut self) -> Options {
+        self.exemplars = true;
         self
     }
 
@@ -110,8 +118,9 @@ impl Prometheus {
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
             .arg(format!("--web.listen-address={}", port.address()))
             .log(folder.path().join("prometheus.log"));
-        if options.native_histograms {
-            launch = launch.arg("--enable-feature=native-histograms");
+        let features = [(options.native_histograms, "native-histograms"), (options.exemplars, "exemplar-storage")];
+        for (_, feature) in features.iter().filter(|(wanted, _)| *wanted) {
+            launch = launch.arg(format!("--enable-feature={feature}"));
         }
         let prometheus = Prometheus { server: launch.start()?, port, folder };
         prometheus.wait_ready().await?;

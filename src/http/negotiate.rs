@@ -147,6 +147,20 @@ mod tests {
                    text/plain;version=0.0.4;q=0.2,*/*;q=0.1"],
                 Format::Protobuf,
             ),
+            // 3.9.1 without and with native histograms, as it sent them.
+            (
+                &["application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+                   application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+                   text/plain;version=0.0.4;q=0.3,*/*;q=0.2"],
+                OPEN,
+            ),
+            (
+                &["application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+                   application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+                   application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,\
+                   text/plain;version=0.0.4;q=0.2,*/*;q=0.1"],
+                Format::Protobuf,
+            ),
             (
                 &["text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"],
                 Format::Text,

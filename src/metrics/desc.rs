@@ -36,6 +36,19 @@ pub struct Desc {
     pub known: &'static [&'static [&'static str]],
 }
 
+impl Desc {
+    /// The name that OpenMetrics knows the metric by: a counter's is without the `_total` of its samples.
+    pub(super) fn family(&self) -> &'static str {
+        if self.kind == Type::Counter { self.name.strip_suffix("_total").unwrap_or(self.name) } else { self.name }
+    }
+
+    /// The base unit that the name ends with, if it does.
+    pub(super) fn unit(&self) -> Option<&'static str> {
+        let (_, last) = self.family().rsplit_once('_')?;
+        ["seconds", "bytes", "ratio"].contains(&last).then_some(last)
+    }
+}
+
 /// A metric of the given shape; see [`Gauge`], [`Counter`] and [`Histogram`].
 macro_rules! metric {
     ($(#[$doc:meta])* $name:ident) => {

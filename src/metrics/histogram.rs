@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, Weak};
 
 use super::NativeRule;
-use super::exposition::write_number;
+use super::exposition::{write_canonical, write_number};
 
 /// Bounds in seconds for a service in the same network: at least ten a decade where its latencies lie.
 pub const LAN: &[f64] = &[
@@ -41,7 +41,7 @@ pub struct Buckets {
     bounds: Box<[f64]>,
     /// `le="0.5"} ` for each bound and `+Inf`, the end of a line's labels.
     lines: Lines,
-    /// The same with whole numbers written `1.0`, as OpenMetrics wants them.
+    /// The same with numbers as OpenMetrics wants them: `1.0`, `1e+06`.
     canonical: Lines,
 }
 
@@ -80,8 +80,10 @@ impl Buckets {
         if let Some(same) = in_use.iter().filter_map(Weak::upgrade).find(|buckets| *buckets.bounds == *bounds) {
             return same;
         }
-        let lines = |whole: &str| bounds.iter().chain(&[f64::INFINITY]).map(|bound| render(*bound, whole)).collect();
-        let (lines, canonical) = (lines(""), lines(".0"));
+        let lines = |write: fn(&mut Vec<u8>, f64)| {
+            bounds.iter().chain(&[f64::INFINITY]).map(|bound| render(*bound, write)).collect()
+        };
+        let (lines, canonical) = (lines(write_number), lines(write_canonical));
         let buckets = Arc::new(Self { bounds: bounds.into(), lines, canonical });
         in_use.push(Arc::downgrade(&buckets));
         buckets
@@ -102,19 +104,16 @@ impl Buckets {
         &self.bounds
     }
 
-    /// How the labels of each bucket end, `le="0.5"} `, `+Inf` last; `canonical`: with whole numbers as `1.0`.
+    /// How the labels of each bucket end, `le="0.5"} `, `+Inf` last; `canonical`: with numbers as OpenMetrics has them.
     pub(crate) fn lines(&self, canonical: bool) -> impl Iterator<Item = &[u8]> {
         let lines = if canonical { &self.canonical } else { &self.lines };
         lines.iter().map(|line| &**line)
     }
 }
 
-fn render(bound: f64, whole: &str) -> Box<[u8]> {
+fn render(bound: f64, write: fn(&mut Vec<u8>, f64)) -> Box<[u8]> {
     let mut line = b"le=\"".to_vec();
-    write_number(&mut line, bound);
-    if bound.trunc() == bound && bound.is_finite() {
-        line.extend_from_slice(whole.as_bytes());
-    }
+    write(&mut line, bound);
     line.extend_from_slice(b"\"} ");
     line.into()
 }

@@ -8,6 +8,7 @@ mod command;
 mod contract;
 mod daemon;
 mod mongodb;
+mod prometheus;
 mod reload;
 mod soak;
 mod support;

@@ -275,8 +275,13 @@ pub fn write_and_rename(path: &Path, text: &str) {
 
 /// One request on a connection of its own: status and body, or nothing if nobody answers.
 pub async fn request(address: &str, method: &str, path: &str) -> Option<(u16, String)> {
+    request_as(address, method, path, "").await
+}
+
+/// The same with further header lines, each with its line break.
+pub async fn request_as(address: &str, method: &str, path: &str, headers: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = format!("{method} {path} HTTP/1.0\r\nHost: midwatch\r\nContent-Length: 0\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: midwatch\r\n{headers}Content-Length: 0\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.ok()?;

@@ -7,7 +7,7 @@ mod number;
 mod protobuf;
 mod text;
 
-pub(super) use number::write_number;
+pub(super) use number::{write_canonical, write_number};
 
 use self::protobuf::Protobuf;
 use self::text::{Dialect, Text};

@@ -10,7 +10,10 @@ pub(in crate::metrics) fn write_number(out: &mut Vec<u8>, value: f64) {
     let whole = value as i64;
     #[allow(clippy::cast_precision_loss, reason = "whether something is lost is the question")]
     if size < 1e15 && whole as f64 == value && (whole != 0 || value.is_sign_positive()) {
-        out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+        match u32::try_from(whole) {
+            Ok(few) if few < EIGHT_DIGITS => write_few_digits(out, few),
+            _ => out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes()),
+        }
     } else if (1e-4..1e15).contains(&size) {
         let mut buffer = zmij::Buffer::new();
         let digits = buffer.format_finite(value);
@@ -42,9 +45,53 @@ fn is_tie(value: f64, digits: &str) -> bool {
         && digits.find('.').is_some_and(|point| digits.len() - point == usize::try_from(fraction).unwrap_or(0))
 }
 
-/// Writes a count.
+/// Writes a bound in the one way that OpenMetrics has for it, which is Go's shortest with a point or an exponent in it: `1.0`,
+/// `1e+06`. Prometheus writes the bounds of a protobuf like that, and later versions those of all formats.
+///
+/// Source: the OpenMetrics specification 1.0.0, "Considerations: Canonical Numbers"; `formatOpenMetricsFloat` in Prometheus'
+/// `model/textparse`.
+pub(in crate::metrics) fn write_canonical(out: &mut Vec<u8>, value: f64) {
+    let scientific = format!("{value:e}");
+    match scientific.split_once('e').map(|(digits, exponent)| (digits, exponent.parse::<i32>())) {
+        Some((digits, Ok(exponent))) if !(-4..6).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            // Writing to a vector cannot fail.
+            let _ = write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs());
+        }
+        _ => {
+            write_number(out, value);
+            if value.is_finite() && value.trunc() == value {
+                out.extend_from_slice(b".0");
+            }
+        }
+    }
+}
+
+/// Writes a count. Those of a histogram's buckets have mostly as many digits as the one before, so guesses are right.
 pub(super) fn write_count(out: &mut Vec<u8>, count: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
+}
+
+/// The first number of more than eight digits.
+const EIGHT_DIGITS: u32 = 100_000_000;
+
+/// Writes a number of up to eight digits without a branch: how many digits the next number has is what a processor cannot
+/// foresee, and half a million wrong guesses are a fifth of a scrape's time.
+fn write_few_digits(out: &mut Vec<u8>, value: u32) {
+    // Halves of four digits each, then pairs, then single digits, each in a lane of its own, the highest one lowest. The
+    // multiplications divide by 100 and by 10; they are exact for as many digits as a lane has.
+    let value = u64::from(value);
+    let halves = (value / 10_000) | ((value % 10_000) << 32);
+    let hundreds = ((halves * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let pairs = hundreds | ((halves - hundreds * 100) << 16);
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    let digits = tens | ((pairs - tens * 10) << 8);
+    // Of 0, one zero is written.
+    let zeros = (digits.trailing_zeros() / 8).min(7);
+    let text = ((digits | 0x3030_3030_3030_3030) >> (8 * zeros)).to_le_bytes();
+    let end = out.len() + 8 - zeros as usize;
+    out.extend_from_slice(&text);
+    out.truncate(end);
 }
 
 #[cfg(test)]
@@ -75,6 +122,16 @@ mod tests {
             let decimal = (ordinary * 1e6).round() / 1e6;
             prop_assert_eq!(written(decimal), decimal.to_string());
             prop_assert_eq!(written(ordinary.round()), ordinary.round().to_string());
+        }
+    }
+
+    #[test]
+    fn numbers_of_few_digits_are_written_like_all_others() {
+        let edges = (0..=9).flat_map(|digits| [10_u32.pow(digits) - 1, 10_u32.pow(digits)]);
+        // Every half and every pair of digits, and numbers of all lengths.
+        let halves = (0..10_000).flat_map(|half| [half, half * 10_000, half * 10_001]);
+        for number in edges.chain(halves).chain((0..EIGHT_DIGITS).step_by(9_973)) {
+            assert_eq!(written(number.into()), number.to_string());
         }
     }
 

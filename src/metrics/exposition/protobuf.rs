@@ -47,6 +47,9 @@ impl Encode for Protobuf {
             .flat_map(|(family, block)| (0..block.len()).map(move |row| (family, block, row)))
             .map(|(family, block, row)| delimited_len(self.measure(family, block, row)))
             .sum();
+        if let Some(unit) = desc.unit() {
+            bytes(&mut head, 5, unit.as_bytes());
+        }
         varint(out, (head.len() + rows) as u64);
         out.append(&mut head);
     }
@@ -132,7 +135,8 @@ fn sparse(out: &mut Vec<u8>, native: &Native, zero_threshold: f64) {
     number(out, 7, native.zero_count());
     side(out, (9, 10), native.negative());
     side(out, (12, 13), native.positive());
-    if zero_threshold == 0.0 && native.zero_count() == 0 && native.positive().spans().next().is_none() {
+    let empty = |side: &Sparse| side.spans().next().is_none();
+    if zero_threshold == 0.0 && native.zero_count() == 0 && empty(native.negative()) && empty(native.positive()) {
         // Without it, nothing would say that there are native buckets at all.
         bytes(out, 12, &[]);
     }

@@ -38,16 +38,14 @@ impl Encode for Text {
             Type::Gauge => b"gauge",
             Type::Histogram { .. } => b"histogram",
         };
-        // OpenMetrics' families of counters have names without the `_total` of their samples.
-        let family = match self.dialect {
-            Dialect::OpenMetrics { .. } if desc.kind == Type::Counter => {
-                desc.name.strip_suffix("_total").unwrap_or(desc.name)
-            }
-            _ => desc.name,
-        };
+        let openmetrics = self.dialect != Dialect::Prometheus;
+        let family = if openmetrics { desc.family() } else { desc.name }.as_bytes();
         // Help is a literal of this program, without anything to escape, which a test of the catalogue checks.
-        put(out, [b"# HELP ", family.as_bytes(), b" ", desc.help.as_bytes(), b"\n"]);
-        put(out, [b"# TYPE ", family.as_bytes(), b" ", kind, b"\n"]);
+        put(out, [b"# HELP ", family, b" ", desc.help.as_bytes(), b"\n"]);
+        put(out, [b"# TYPE ", family, b" ", kind, b"\n"]);
+        if let Some(unit) = desc.unit().filter(|_| openmetrics) {
+            put(out, [b"# UNIT ", family, b" ", unit.as_bytes(), b"\n"]);
+        }
         self.name.clear();
         self.name.extend_from_slice(desc.name.as_bytes());
         self.labelled.clear();

@@ -1,6 +1,9 @@
-//! Proves the store and the text exposition, by models and oracles.
+//! Proves the store and the formats, by models and oracles.
 
 mod atomic;
 mod forget;
 mod model;
+mod openmetrics;
+mod protobuf;
+mod stores;
 mod text;

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::metrics::testing::{Labels, Scrape};
-use crate::metrics::{BucketRule, Counter, DROPPED, Gauge, Gauges, Histogram, Recorder, SeriesSet};
+use crate::metrics::{BucketRule, Counter, DROPPED, Gauge, Gauges, Histogram, NativeRule, Recorder, SeriesSet};
 
 static GAUGES: [Gauge<2>; 2] =
     [Gauge::new("gauge_a", "A gauge.", &["x", "y"]), Gauge::new("gauge_b", "A gauge.", &["x", "y"])];
@@ -33,6 +33,8 @@ enum Step {
     /// A run of the nth cycle; whether it replaces gauges; what it and the engine record.
     Commit(usize, bool, Vec<Op>, Vec<Op>),
     Buckets(Vec<u8>, Option<u8>),
+    /// Whether there are native buckets beside the classic ones.
+    Native(bool),
     /// A snapshot that is held over some steps, so that commits have to copy.
     Hold,
 }
@@ -53,6 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (0..3_usize, any::<bool>(), vec(op(), 0..12), vec(op(), 0..3))
             .prop_map(|(cycle, replace, run, engine)| Step::Commit(cycle, replace, run, engine)),
         1 => (bounds, proptest::option::of(0..6_u8)).prop_map(|(bounds, also)| Step::Buckets(bounds, also)),
+        1 => any::<bool>().prop_map(Step::Native),
         1 => Just(Step::Hold),
     ]
 }
@@ -70,6 +73,7 @@ struct Model {
     counters: BTreeMap<Series, f64>,
     observed: BTreeMap<(bool, u8), Vec<f64>>,
     bounds: Option<Vec<f64>>,
+    classic_only: bool,
 }
 
 impl Model {
@@ -107,6 +111,14 @@ impl Model {
             self.observed.retain(|(fixed, _), _| *fixed);
         }
         self.bounds = Some(bounds);
+    }
+
+    /// Every histogram is another one then, and starts afresh.
+    fn set_native(&mut self, native: bool) {
+        if self.classic_only == native {
+            self.observed.clear();
+        }
+        self.classic_only = !native;
     }
 
     fn samples(&self) -> BTreeMap<(String, Labels), f64> {
@@ -164,13 +176,20 @@ proptest! {
     fn the_store_does_what_the_model_does(steps in vec(step(), 1..60)) {
         let set = SeriesSet::new([("probe", "p")], BucketRule::default());
         let (rec, engine, mut model, mut held) = (Recorder::default(), Recorder::default(), Model::default(), None);
+        let mut rule = BucketRule::default();
         for step in steps {
             match step {
                 Step::Hold => held = Some(set.snapshot()),
                 Step::Buckets(bounds, also) => {
                     model.set_buckets(&bounds, also);
                     let bounds = Some(bounds.iter().copied().map(f64::from).collect());
-                    set.set_buckets(BucketRule { bounds, always: also.map(f64::from), ..BucketRule::default() });
+                    rule = BucketRule { bounds, always: also.map(f64::from), ..rule };
+                    set.set_buckets(rule.clone());
+                }
+                Step::Native(native) => {
+                    model.set_native(native);
+                    rule.native = native.then_some(NativeRule::DEFAULT);
+                    set.set_buckets(rule.clone());
                 }
                 Step::Commit(cycle, replace, run_ops, engine_ops) => {
                     model.commit(cycle, replace, &run_ops, &engine_ops);

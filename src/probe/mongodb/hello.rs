@@ -240,6 +240,18 @@ mod tests {
         assert_eq!(Hello::parse(&rawdoc! { "hosts": many }).hosts.len(), MAX_HOSTS);
     }
 
+    /// Here bytes of a peer become text, and texts become label values: what is not UTF-8 is no text, and so no label.
+    #[test]
+    fn bytes_that_are_no_text_become_no_label() {
+        let reply = rawdoc! {
+            "setName": "rsX", "me": "meX:1", "primary": "db1:27017", "hosts": ["dbX:27017", "db1:27017", "\"\\\n:1"],
+        };
+        let bytes = reply.into_bytes().into_iter().map(|byte| if byte == b'X' { 0xff } else { byte });
+        let hello = Hello::parse(&RawDocumentBuf::from_bytes(bytes.collect()).unwrap());
+        assert_eq!((hello.set_name, hello.me, hello.primary.as_deref()), (None, None, Some("db1:27017")));
+        assert_eq!(hello.hosts, ["db1:27017"]);
+    }
+
     #[test]
     fn the_term_is_in_the_election_id() {
         let id = |hex: &str| rawdoc! { "electionId": ObjectId::parse_str(hex).unwrap() };
