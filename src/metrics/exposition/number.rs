@@ -59,11 +59,11 @@ fn write_few_digits(out: &mut Vec<u8>, value: u32) {
     // Halves of four digits each, then pairs, then single digits, each in a lane of its own, the highest one lowest. The
     // multiplications divide by 100 and by 10; they are exact for as many digits as a lane has.
     let value = u64::from(value);
-    let halves = value / 10_000 | value % 10_000 << 32;
-    let hundreds = halves * 10_486 >> 20 & 0x0000_007f_0000_007f;
-    let pairs = hundreds | (halves - hundreds * 100) << 16;
-    let tens = pairs * 103 >> 10 & 0x000f_000f_000f_000f;
-    let digits = tens | (pairs - tens * 10) << 8;
+    let halves = (value / 10_000) | ((value % 10_000) << 32);
+    let hundreds = ((halves * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let pairs = hundreds | ((halves - hundreds * 100) << 16);
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    let digits = tens | ((pairs - tens * 10) << 8);
     // Of 0, one zero is written.
     let zeros = (digits.trailing_zeros() / 8).min(7);
     let text = ((digits | 0x3030_3030_3030_3030) >> (8 * zeros)).to_le_bytes();
