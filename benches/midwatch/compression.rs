@@ -107,7 +107,7 @@ fn with_zlib_rs(level: u8, text: &[u8]) -> Outcome<usize> {
         let flush = if pieces.peek().is_some() { DeflateFlush::NoFlush } else { DeflateFlush::Finish };
         loop {
             let before = encoder.total_in();
-            let status = encoder.compress(piece, &mut buffer, flush).map_err(|error| error.as_str())?;
+            let status = encoder.compress(piece, &mut buffer, flush).map_err(zlib_rs::DeflateError::as_str)?;
             piece = &piece[usize::try_from(encoder.total_in() - before)?..];
             let more =
                 if flush == DeflateFlush::Finish { status != zlib_rs::Status::StreamEnd } else { !piece.is_empty() };

@@ -202,11 +202,20 @@ fn committer(midwatch: &Midwatch) -> Outcome<()> {
     answer_all(&[], |what| {
         turn += 1;
         if what == "snapshot" {
-            return timed(|| Ok(drop(std::hint::black_box(midwatch.store.snapshot()))));
+            return timed(|| {
+                drop(std::hint::black_box(midwatch.store.snapshot()));
+                Ok(())
+            });
         }
-        let recorded = timed(|| Ok(midwatch.record_all(turn)))?;
+        let recorded = timed(|| {
+            midwatch.record_all(turn);
+            Ok(())
+        })?;
         let snapshot = (what == "commit-beside").then(|| midwatch.store.snapshot());
-        let committed = timed(|| Ok(midwatch.commit()))?;
+        let committed = timed(|| {
+            midwatch.commit();
+            Ok(())
+        })?;
         drop(snapshot);
         Ok(if what == "record" { recorded } else { committed })
     })
