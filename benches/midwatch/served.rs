@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use midwatch::http::{Landing, Limits, Reload, RunsQuery, Server, Site};
 use midwatch::metrics::exposition::Format;
 use midwatch::metrics::{Snapshot, Store};
@@ -86,8 +87,8 @@ impl Site for Metrics {
 
     fn scraped(&self, _: Duration) {}
 
-    fn config(&self) -> Arc<str> {
-        "".into()
+    fn config(&self) -> Bytes {
+        Bytes::new()
     }
 
     async fn reload(&self) -> Reload {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::metrics::{AppMetrics, Loaded as Recorded};
@@ -26,7 +27,7 @@ pub(super) struct Status {
     pub(super) store: Arc<Store>,
     pub(super) metrics: AppMetrics,
     /// The configuration in force, for people.
-    pub(super) config: RwLock<Arc<str>>,
+    pub(super) config: RwLock<Bytes>,
     /// Whether OpenMetrics has `_created` series.
     pub(super) openmetrics_created: AtomicBool,
     /// The probes that run, with what is remembered of their runs. Whoever reads it takes a reference, and holds no lock

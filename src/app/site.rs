@@ -4,6 +4,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+
 use super::reload::Status;
 use super::runs::{self, Probe};
 use crate::config::Requests;
@@ -40,8 +42,8 @@ impl crate::http::Site for Site {
         self.status.metrics.scraped(took);
     }
 
-    fn config(&self) -> Arc<str> {
-        Arc::clone(&self.status.config.read().unwrap_or_else(PoisonError::into_inner))
+    fn config(&self) -> Bytes {
+        self.status.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn reload(&self) -> Reload {

@@ -41,7 +41,7 @@ impl Admission {
         if self.verifier.remembers(users, &credentials) {
             return Ok(());
         }
-        match busy.login(self.verifier.verify(users, credentials, patience)).await {
+        match busy.unsettled(self.verifier.verify(users, credentials, busy.gate().peer, patience)).await {
             Login::Accepted => Ok(()),
             Login::Refused => Err(unauthorized()),
             Login::Busy => {

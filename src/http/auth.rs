@@ -1,9 +1,10 @@
 //! Basic authentication with bcrypt, whose very point is to take long: a scrape whose credentials were verified once
 //! must not pay for it again, and those who guess must not keep it waiting.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use hmac::{Hmac, Mac as _};
@@ -65,6 +66,9 @@ struct State {
     key: Zeroizing<Tag>,
     known: Mutex<VecDeque<Tag>>,
     turns: Arc<Semaphore>,
+    /// For each address that waits, its place among the others. Only one of an address waits for a turn, so that many
+    /// guesses from one address do not keep a login from another waiting for longer than a few of them take.
+    places: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
 impl fmt::Debug for Verifier {
@@ -81,7 +85,8 @@ impl Verifier {
     pub(super) fn new() -> std::io::Result<Self> {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(&mut key[..]).map_err(std::io::Error::other)?;
-        let state = State { key, known: Mutex::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) };
+        let (known, places) = (Mutex::default(), Mutex::default());
+        let state = State { key, known, turns: Arc::new(Semaphore::new(AT_ONCE)), places };
         Ok(Self(Arc::new(state)))
     }
 
@@ -92,13 +97,22 @@ impl Verifier {
         hash.is_some_and(|hash| self.0.knows(&self.0.tag(credentials, &hash)) & is_known)
     }
 
-    /// Whether the credentials are those of one of the users. Waits for its turn for as long as `patience`, and works on a
-    /// thread of its own. What was begun goes on when the future is dropped, and still counts.
-    pub(super) async fn verify(&self, users: &Users, credentials: Credentials, patience: Duration) -> Login {
+    /// Whether the credentials are those of one of the users. Waits for the turn of `peer` for as long as `patience`, and
+    /// works on a thread of its own. What was begun goes on when the future is dropped, and still counts.
+    pub(super) async fn verify(
+        &self,
+        users: &Users,
+        credentials: Credentials,
+        peer: IpAddr,
+        patience: Duration,
+    ) -> Login {
         let (Some(hash), is_known) = self.find(users, &credentials) else { return Login::Refused };
-        let Ok(Ok(turn)) = timeout(patience, Arc::clone(&self.0.turns).acquire_owned()).await else {
-            return Login::Busy;
+        let place = self.0.place(peer);
+        let turn = async {
+            let place = place.acquire_owned().await.ok()?;
+            Some((place, Arc::clone(&self.0.turns).acquire_owned().await.ok()?))
         };
+        let Ok(Some(turn)) = timeout(patience, turn).await else { return Login::Busy };
         let state = Arc::clone(&self.0);
         let work = move || {
             let _turn = turn;
@@ -156,6 +170,18 @@ impl State {
         mac.finalize().into_bytes().into()
     }
 
+    /// The place of an address among those that wait.
+    fn place(&self, peer: IpAddr) -> Arc<Semaphore> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|_, place| place.strong_count() > 0);
+        if let Some(place) = places.get(&peer).and_then(Weak::upgrade) {
+            return place;
+        }
+        let place = Arc::new(Semaphore::new(1));
+        places.insert(peer, Arc::downgrade(&place));
+        place
+    }
+
     fn knows(&self, tag: &Tag) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().fold(false, |found, known| found | bool::from(known.ct_eq(tag)))
@@ -171,6 +197,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn somebody(user: &str) -> Credentials {
         let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
@@ -205,10 +233,10 @@ mod tests {
         let hash = Zeroizing::new(bcrypt::hash("secret", 4).unwrap());
         let (verifier, users) = (Verifier::new().unwrap(), Users::new([("alice".to_owned(), hash)]));
         for _ in 0..2 {
-            assert_eq!(verifier.verify(&users, somebody("carol"), Duration::MAX).await, Login::Refused);
+            assert_eq!(verifier.verify(&users, somebody("carol"), PEER, Duration::MAX).await, Login::Refused);
             assert!(!verifier.remembers(&users, &somebody("carol")));
         }
-        assert_eq!(verifier.verify(&users, somebody("alice"), Duration::MAX).await, Login::Accepted);
+        assert_eq!(verifier.verify(&users, somebody("alice"), PEER, Duration::MAX).await, Login::Accepted);
         assert!(verifier.remembers(&users, &somebody("alice")) && !verifier.remembers(&users, &somebody("carol")));
     }
 
@@ -225,5 +253,28 @@ mod tests {
         assert_ne!(Verifier::new().unwrap().0.tag(&somebody("1"), "hash"), tag(1));
         // The lengths are part of it.
         assert_ne!(verifier.0.digest([b"a", b"bc"]), verifier.0.digest([b"ab", b"c"]));
+    }
+
+    #[tokio::test]
+    async fn many_guesses_of_one_peer_are_one_before_the_login_of_another() {
+        let hash = Zeroizing::new(bcrypt::hash("secret", 4).unwrap());
+        let (verifier, users) = (Verifier::new().unwrap(), Users::new([("alice".to_owned(), hash)]));
+        let other = IpAddr::from([127, 0, 0, 2]);
+        let turn = Arc::clone(&verifier.0.turns).acquire_owned().await.unwrap();
+        let guesses: Vec<_> =
+            (0..50).map(|_| Box::pin(verifier.verify(&users, somebody("bob"), PEER, Duration::MAX))).collect();
+        let mut guesses = futures_util::future::join_all(guesses);
+        let mut login = Box::pin(verifier.verify(&users, somebody("alice"), other, Duration::MAX));
+        assert!(futures_util::poll!(&mut guesses).is_pending() && futures_util::poll!(&mut login).is_pending());
+        drop(turn);
+        let ((), login) = tokio::select! {
+            biased;
+            login = &mut login => ((), login),
+            all = &mut guesses => panic!("the login of another waits for {} guesses", all.len()),
+        };
+        assert_eq!(login, Login::Accepted);
+        assert!(guesses.await.iter().all(|guess| *guess == Login::Refused));
+        drop(verifier.0.place(other));
+        assert!(verifier.0.places.lock().unwrap().len() <= 1, "who does not wait has no place");
     }
 }

@@ -112,12 +112,12 @@ impl State {
 /// The body that hyper writes. While it lives, its connection counts as busy.
 pub(super) struct Body {
     content: Content,
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl Body {
     pub(super) fn new(content: Content, busy: Busy) -> Self {
-        Self { content, _busy: busy }
+        Self { content, busy }
     }
 }
 
@@ -131,6 +131,10 @@ impl hyper::body::Body for Body {
             Content::Scrape(scrape) => ready!(scrape.poll_next(cx)),
             Content::Unwritten => None,
         };
+        if let Some(Err(_)) = &next {
+            // A client of HTTP/1.0 knows the end of a body by that of the connection: it has to be seen to be broken.
+            self.busy.gate().cut();
+        }
         Poll::Ready(next.map(|piece| piece.map(Frame::data)))
     }
 

@@ -26,8 +26,9 @@ mod tests;
 mod tls;
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 pub use auth::Users;
 pub use protection::{Protection, RateLimit};
@@ -49,7 +50,7 @@ pub trait Site: Send + Sync + 'static {
     fn scraped(&self, took: Duration);
 
     /// The configuration in force, without its secrets.
-    fn config(&self) -> Arc<str>;
+    fn config(&self) -> Bytes;
 
     /// Reads the configuration anew and says what came of it. Every request is answered on its own; the future is
     /// dropped when its client goes away, which must not leave a reload half done.
@@ -108,9 +109,15 @@ pub struct Limits {
     /// For the client to close after the last response, while what it still sends is discarded: closed at once, a
     /// connection is reset, and the client may never see why it was refused.
     pub linger_time: Duration,
-    /// Scrapes in flight. When there are more, the one whose client has not read for longest makes way; when all of them
-    /// read, the new one is answered 503.
+    /// Scrapes in flight. When there are more, the new one waits, and the one whose client has not read for longest makes
+    /// way, then one that is older than `scrape_time`.
     pub scrapes: usize,
+    /// For so long a scrape waits until others have made way; then it is answered 503. Shorter than any scrape's timeout.
+    pub scrape_wait: Duration,
+    /// After so long a scrape may have to make way for others. Nobody waits longer for one unless told to.
+    pub scrape_time: Duration,
+    /// For so long a login waits for its turn to be verified; then it is answered 503.
+    pub login_time: Duration,
     /// Connections on each address. When there are more, the one that has been without a whole request for longest makes
     /// way, then the one that has not read its response for longest; when all are busy, the new one is answered 503. Well below the usual limit of 1024 file descriptors,
     /// because probes need some too.
@@ -129,6 +136,9 @@ impl Default for Limits {
             response_time: Duration::from_secs(120),
             stuck_time: Duration::from_secs(1),
             scrapes: 40,
+            scrape_wait: Duration::from_secs(5),
+            scrape_time: Duration::from_secs(10),
+            login_time: Duration::from_secs(5),
             linger_time: Duration::from_secs(1),
             connections: 400,
         }

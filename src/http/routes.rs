@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::time::{Instant, timeout};
 
 use super::admission::Admission;
@@ -96,8 +96,12 @@ impl<S: Site> Desk<S> {
     /// Answers one request. `busy` is its connection.
     pub(super) async fn answer(self, request: Request<Incoming>, busy: &Busy) -> Response<Content> {
         // First of all, so that a stranger learns nothing of what there is.
-        if let Err(refused) = self.admission.admit(request.headers(), busy, self.limits.body_time).await {
+        if let Err(refused) = self.admission.admit(request.headers(), busy, self.limits.login_time).await {
             return self.discard_body(request.into_body(), busy).await.err().unwrap_or(refused);
+        }
+        // RFC 9112, section 3.2: whoever did not say whom it asks may be a proxy that was led astray.
+        if request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
+            return last(plain(StatusCode::BAD_REQUEST, "The request has no Host.\n"));
         }
         let Some(route) = Route::find(request.uri().path()) else {
             return plain(StatusCode::NOT_FOUND, "There is no such page.\n");
@@ -122,10 +126,10 @@ impl<S: Site> Desk<S> {
         }
         match route {
             Route::Landing => respond(StatusCode::OK, HTML, text(self.landing())),
-            Route::Metrics => self.metrics(wanted, head, busy),
+            Route::Metrics => self.metrics(wanted, head, busy).await,
             Route::Healthy => plain(StatusCode::OK, "healthy\n"),
             Route::Ready => self.ready(),
-            Route::Config => plain(StatusCode::OK, self.site.config().to_string()),
+            Route::Config => plain(StatusCode::OK, self.site.config()),
             Route::Runs => self.runs(query.as_deref().unwrap_or_default()),
             Route::Reload => self.reload().await,
         }
@@ -148,7 +152,7 @@ impl<S: Site> Desk<S> {
             }
             Ok(())
         };
-        match busy.body(timeout(self.limits.body_time, read)).await {
+        match busy.unsettled(timeout(self.limits.body_time, read)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(problem)) => {
                 let problem: Box<dyn std::error::Error + Send + Sync> = problem;
@@ -159,9 +163,9 @@ impl<S: Site> Desk<S> {
         }
     }
 
-    fn metrics(&self, wanted: Wanted, head: bool, busy: &Busy) -> Response<Content> {
+    async fn metrics(&self, wanted: Wanted, head: bool, busy: &Busy) -> Response<Content> {
         let Wanted { format, coding } = wanted;
-        let content = if head { Some(Content::Unwritten) } else { self.scrape(wanted, busy) };
+        let content = if head { Some(Content::Unwritten) } else { self.scrape(wanted, busy).await };
         let Some(content) = content else {
             let mut refused = plain(StatusCode::SERVICE_UNAVAILABLE, "There are too many scrapes just now.\n");
             refused.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -177,9 +181,9 @@ impl<S: Site> Desk<S> {
     }
 
     /// `None` if there are too many scrapes in flight.
-    fn scrape(&self, Wanted { format, coding }: Wanted, busy: &Busy) -> Option<Content> {
+    async fn scrape(&self, Wanted { format, coding }: Wanted, busy: &Busy) -> Option<Content> {
         let (site, started) = (Arc::clone(&self.site), Instant::now());
-        let in_flight = self.scrapes.begin(busy.gate(), &self.limits)?;
+        let in_flight = busy.unsettled(self.scrapes.begin(busy.gate(), &self.limits)).await?;
         let over = {
             let site = Arc::clone(&site);
             Finally::new(move || {

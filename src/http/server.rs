@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,14 +59,8 @@ impl Server {
             None => None,
         };
         let protection = watch::Sender::default().subscribe();
-        Ok(Self {
-            public,
-            admin,
-            limits: Limits::default(),
-            protection,
-            verifier: Verifier::new()?,
-            scrapes: Scrapes::default(),
-        })
+        let limits = Limits::default();
+        Ok(Self { public, admin, limits, protection, verifier: Verifier::new()?, scrapes: Scrapes::new(&limits) })
     }
 
     /// Protects both addresses in the way that is sent last. Without this they are open to all.
@@ -80,6 +74,7 @@ impl Server {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self.scrapes = Scrapes::new(&limits);
         self
     }
 
@@ -169,8 +164,8 @@ impl<S: Site> Listener<S> {
     async fn accept_all(&mut self) {
         let (mut failing, mut full) = (false, false);
         loop {
-            let stream = match self.socket.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match self.socket.accept().await {
+                Ok(accepted) => accepted,
                 // Of the client that went away again, not of this server.
                 Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
                     continue;
@@ -198,17 +193,17 @@ impl<S: Site> Listener<S> {
                 }
             }
             if room {
-                self.serve(stream);
+                self.serve(stream, peer.ip());
             } else if self.context.protection.borrow().tls.is_none() {
                 refuse(stream);
             }
         }
     }
 
-    fn serve(&mut self, stream: TcpStream) {
+    fn serve(&mut self, stream: TcpStream, peer: IpAddr) {
         // Small answers are not to wait for the client's acknowledgement. If it cannot be set, they do.
         let _ = stream.set_nodelay(true);
-        let gate = Gate::new();
+        let gate = Gate::new(peer);
         let socket = Socket::new(stream, Arc::clone(&gate), self.context.limits);
         let task = tokio::spawn(serve(socket, Arc::clone(&gate), self.context.clone()));
         self.connections.0.push(Connection { task, gate });

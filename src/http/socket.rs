@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -21,6 +22,8 @@ const MOST_DISCARDED: usize = 4 * 1024 * 1024;
 /// What a connection does, shared by its socket, its requests, and those who may close it to make room.
 #[derive(Debug)]
 pub(super) struct Gate {
+    /// Who is at the other end.
+    pub(super) peer: IpAddr,
     state: Mutex<State>,
     /// Told to end the connection.
     cut: Notify,
@@ -41,17 +44,17 @@ enum Stage {
     Idle,
     /// A header is being read, or none has been yet.
     Header,
-    /// A request's body is awaited, which has a deadline of its own.
-    Body,
+    /// A request waits for something that has a deadline of its own.
+    Unsettled,
     /// A request is being answered.
     Busy,
 }
 
 impl Gate {
-    /// Of a connection that was just accepted.
-    pub(super) fn new() -> Arc<Self> {
+    /// Of a connection that was just accepted from `peer`.
+    pub(super) fn new(peer: IpAddr) -> Arc<Self> {
         let state = State { stage: Stage::Header, since: Instant::now(), stuck: None, cut: false };
-        Arc::new(Self { state: Mutex::new(state), cut: Notify::new() })
+        Arc::new(Self { peer, state: Mutex::new(state), cut: Notify::new() })
     }
 
     /// A request begins, its header is read. It is over when the result is dropped.
@@ -88,7 +91,7 @@ impl Gate {
         match state.stage {
             Stage::Idle => Some(state.since + limits.idle_time),
             Stage::Header => Some(state.since + limits.header_time),
-            Stage::Body | Stage::Busy => None,
+            Stage::Unsettled | Stage::Busy => None,
         }
     }
 
@@ -131,18 +134,14 @@ impl Busy {
         &self.0
     }
 
-    /// Waits for the request's body. Until it is there, the connection may have to make way like one without a request:
-    /// bodies that never come would otherwise keep every scrape out.
-    pub(super) async fn body<T>(&self, body: impl Future<Output = T>) -> T {
-        self.0.enter(Stage::Body);
-        let result = body.await;
+    /// Waits for what keeps a request from being answered: its body, the verification of its login, a place for its scrape.
+    /// Meanwhile the connection may have to make way like one without a request: bodies that never come, and guesses of
+    /// passwords, would otherwise keep everybody else out.
+    pub(super) async fn unsettled<T>(&self, waiting: impl Future<Output = T>) -> T {
+        self.0.enter(Stage::Unsettled);
+        let result = waiting.await;
         self.0.enter(Stage::Busy);
         result
-    }
-
-    /// Waits for a login to be verified, during which the same holds: those who guess passwords would keep every scrape out.
-    pub(super) async fn login<T>(&self, login: impl Future<Output = T>) -> T {
-        self.body(login).await
     }
 }
 

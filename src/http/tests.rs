@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -82,7 +83,7 @@ impl Site for MadeUp {
         self.scraped.fetch_add(1, SeqCst);
     }
 
-    fn config(&self) -> Arc<str> {
+    fn config(&self) -> Bytes {
         assert!(!self.panics.load(SeqCst), "the made-up site panics");
         "[server]\npassword = \"<secret>\"\n".into()
     }
@@ -640,6 +641,14 @@ async fn when_all_connections_are_busy_new_ones_are_refused_until_one_ends() {
 }
 
 #[tokio::test]
+async fn a_request_without_a_host_is_refused() {
+    let server = Running::start(MadeUp::new(1), Limits::default()).await;
+    let mut client = server.connect().await;
+    client.send("GET /-/healthy HTTP/1.1\r\n\r\n").await;
+    assert_eq!(client.reply().await.unwrap().status, 400);
+}
+
+#[tokio::test]
 async fn requests_follow_each_other_on_a_connection() {
     let server = Running::start(MadeUp::new(1000), Limits::default()).await;
     let mut client = server.connect().await;
@@ -681,7 +690,7 @@ async fn a_shutdown_waits_for_responses_and_accepts_nothing_more() {
     server.stop();
     idle.ends().await;
     assert!(TcpStream::connect(server.addr).await.is_err());
-    half.send("\r\n").await;
+    half.send("Host: x\r\n\r\n").await;
     let reply = half.reply().await.unwrap();
     assert_eq!((reply.status, &*reply.body), (503, "not ready: shutting down\n"));
     assert!(!server.task.is_finished());

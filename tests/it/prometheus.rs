@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lab::http::encode;
 use lab::net::Refused;
 use lab::openmetrics::Parser;
@@ -40,8 +41,8 @@ impl Site for MadeUp {
 
     fn scraped(&self, _: Duration) {}
 
-    fn config(&self) -> Arc<str> {
-        "".into()
+    fn config(&self) -> Bytes {
+        Bytes::new()
     }
 
     async fn reload(&self) -> Reload {

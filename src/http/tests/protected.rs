@@ -257,7 +257,7 @@ async fn another_password_counts_at_once_on_open_connections() {
 /// Each guess takes as long as the hash's cost asks, and there are more of them than connections.
 #[tokio::test]
 async fn those_who_guess_keep_nobody_out_who_is_known() {
-    let limits = Limits { connections: 16, body_time: 100 * PATIENCE, ..Limits::default() };
+    let limits = Limits { connections: 16, login_time: 100 * PATIENCE, ..Limits::default() };
     let server = Running::start(MadeUp::new(1), limits).await;
     server.protection.send_replace(protected_by(users(12)));
     let request = get("/metrics", &login("alice", "secret"));
@@ -288,7 +288,7 @@ async fn those_who_guess_keep_nobody_out_who_is_known() {
 #[tokio::test]
 async fn a_login_whose_turn_does_not_come_is_told_to_come_again() {
     let server =
-        Running::start(MadeUp::new(1), Limits { body_time: Duration::from_millis(50), ..Limits::default() }).await;
+        Running::start(MadeUp::new(1), Limits { login_time: Duration::from_millis(50), ..Limits::default() }).await;
     server.protection.send_replace(protected_by(users(13)));
     let guesses: Vec<_> = (0..8)
         .map(|n| {

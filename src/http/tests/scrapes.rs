@@ -108,8 +108,10 @@ async fn who_does_not_read_makes_way_for_who_does() {
 }
 
 #[tokio::test]
-async fn scrapes_beyond_the_limit_are_told_to_come_back() {
-    let limits = Limits { scrapes: 2, stuck_time: 10 * PATIENCE, write_time: 10 * PATIENCE, ..Limits::default() };
+async fn scrapes_beyond_the_limit_wait_and_are_told_to_come_back() {
+    let wait = Duration::from_millis(300);
+    let (stuck_time, write_time) = (10 * PATIENCE, 10 * PATIENCE);
+    let limits = Limits { scrapes: 2, scrape_wait: wait, stuck_time, write_time, ..Limits::default() };
     let server = Running::start(MadeUp::new(150_000), limits).await;
     let (one, other) = (stuck(&server).await, stuck(&server).await);
     let refused = server.ask("GET /metrics").await;
@@ -118,6 +120,35 @@ async fn scrapes_beyond_the_limit_are_told_to_come_back() {
     drop((one, other));
     server.nothing_is_left().await;
     assert_eq!(server.ask("GET /metrics").await.status, 200);
+}
+
+#[tokio::test]
+async fn scrapes_wait_for_their_place() {
+    let limits = Limits { scrapes: 1, scrape_wait: PATIENCE, stuck_time: 10 * PATIENCE, ..Limits::default() };
+    let server = Running::start(MadeUp::new(150_000), limits).await;
+    let first = stuck(&server).await;
+    let next = (server.ask("GET /metrics"), server.ask("GET /metrics"));
+    let next = async { futures_util::join!(next.0, next.1) };
+    let mut next = Box::pin(next);
+    assert!(timeout(Duration::from_millis(300), &mut next).await.is_err(), "the only place is taken");
+    drop(first);
+    let (one, other) = next.await;
+    assert_eq!((one.status, other.status), (200, 200));
+}
+
+#[tokio::test]
+async fn a_scrape_that_takes_too_long_makes_way_although_its_client_reads() {
+    let limits = Limits { scrapes: 1, scrape_time: Duration::from_millis(500), ..Limits::default() };
+    let server = Running::start(MadeUp::new(300_000), limits).await;
+    let mut slow = stuck(&server).await;
+    let reading = async {
+        let mut bytes = vec![0; 16 * 1024];
+        while slow.stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (whole, ()) = futures_util::join!(server.ask("GET /metrics"), reading);
+    assert_eq!((whole.status, whole.body.lines().count()), (200, 300_002));
 }
 
 #[tokio::test]
