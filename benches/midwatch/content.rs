@@ -15,11 +15,11 @@ pub const IDENTITY: [(&str, &str); 2] = [("probe", "kafka-production"), ("type",
 pub const HELP: &str = "What a benchmark exposes.";
 
 /// Gauges of whole numbers.
-pub static LAG: Gauge<3> = Gauge::new("midwatch_kafka_consumergroup_lag", HELP, &LABELS);
+pub static LAG: Gauge<3> = Gauge::new("invented_kafka_consumergroup_lag", HELP, &LABELS);
 /// Gauges of seconds, down to the nanosecond.
-pub static SECONDS: Gauge<3> = Gauge::new("midwatch_kafka_consumergroup_lag_seconds", HELP, &LABELS);
+pub static SECONDS: Gauge<3> = Gauge::new("invented_kafka_consumergroup_lag_seconds", HELP, &LABELS);
 /// Histograms of seconds.
-pub static LATENCY: Histogram<3> = Histogram::new("midwatch_kafka_request_duration_seconds", HELP, &LABELS, LAN);
+pub static LATENCY: Histogram<3> = Histogram::new("invented_kafka_request_duration_seconds", HELP, &LABELS, LAN);
 
 /// Which of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
