@@ -157,18 +157,18 @@ impl Index {
     }
 
     /// Whether any row is stale.
-    pub(super) fn any(&self, family: &Family, stale: impl Fn(&[u8], &Meta) -> bool) -> bool {
+    pub(super) fn any(&self, family: &Family, stale: impl Fn(&Block, usize, &Meta) -> bool) -> bool {
         let mut blocks = self.meta.iter().zip(&family.blocks);
-        blocks.any(|(meta, block)| meta.iter().enumerate().any(|(place, meta)| stale(block.labels(place), meta)))
+        blocks.any(|(meta, block)| meta.iter().enumerate().any(|(place, meta)| stale(block, place, meta)))
     }
 
-    /// Removes the rows of which `stale` says so, given their rendered labels and what is known of them. Touches nothing
+    /// Removes the rows of which `stale` says so, given block, place in it, and what is known of the row. Touches nothing
     /// that a scrape may hold unless a row of it goes.
-    pub(super) fn remove(&mut self, family: &mut Arc<Family>, stale: impl Fn(&[u8], &Meta) -> bool) {
+    pub(super) fn remove(&mut self, family: &mut Arc<Family>, stale: impl Fn(&Block, usize, &Meta) -> bool) {
         for block in 0..self.meta.len() {
             let rows = &family.blocks[block];
             let keep: Vec<_> =
-                self.meta[block].iter().enumerate().map(|(place, meta)| !stale(rows.labels(place), meta)).collect();
+                self.meta[block].iter().enumerate().map(|(place, meta)| !stale(rows, place, meta)).collect();
             if keep.iter().all(|keep| *keep) {
                 continue;
             }

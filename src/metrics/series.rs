@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::block::Context;
+use super::block::{Block, Context};
 use super::family::{Family, Index, Meta, Row};
 use super::histogram::{Buckets, Scales};
 use super::recorder::{Op, Run, Value};
@@ -287,19 +287,19 @@ impl State {
     }
 
     fn remove_gauges(&mut self, stale: impl Fn(&Meta) -> bool) {
-        self.remove(|desc| (desc.kind == Type::Gauge).then_some(|_: &[u8], meta: &Meta| stale(meta)));
+        self.remove(|desc| (desc.kind == Type::Gauge).then_some(|_: &Block, _: usize, meta: &Meta| stale(meta)));
     }
 
     /// Removes every series, of whatever type, whose label of one of these names has this value.
     fn forget(&mut self, labels: &[&str], value: &str) {
         self.remove(|desc| {
             let name = desc.labels.iter().find(|label| labels.contains(label))?;
-            Some(move |labels: &[u8], _: &Meta| label::has(labels, name, value))
+            Some(move |block: &Block, row: usize, _: &Meta| label::has(block.labels(row), name, value))
         });
     }
 
     /// Removes the rows for which the answer for their family, if it has one, is true.
-    fn remove<F: Fn(&[u8], &Meta) -> bool>(&mut self, stale_in: impl Fn(&Desc) -> Option<F>) {
+    fn remove<F: Fn(&Block, usize, &Meta) -> bool>(&mut self, stale_in: impl Fn(&Desc) -> Option<F>) {
         let State { families, index, series, .. } = self;
         for (at, index) in index.iter_mut().enumerate() {
             let Some(stale) = stale_in(families[at].desc) else { continue };
