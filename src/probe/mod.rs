@@ -8,6 +8,8 @@ mod common;
 mod kind;
 pub mod net;
 
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 /// The readers of a MongoDB peer's bytes, for the fuzz targets.

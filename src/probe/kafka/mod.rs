@@ -1,0 +1,3 @@
+//! Kafka: a collector of what a cluster and its consumer groups do, and a canary that behaves like a client.
+
+pub(super) mod client;
