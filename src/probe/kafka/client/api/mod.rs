@@ -1,6 +1,7 @@
 //! The requests that midwatch sends, and its readers of their responses: one file for each API, in Kafka's own field order
 //! (`clients/src/main/resources/common/message` of Apache Kafka). Only what is used is kept.
 
+pub mod api_versions;
 pub mod configs;
 pub mod groups;
 pub mod list_offsets;
