@@ -31,4 +31,9 @@ impl Access {
         bootstrap.retain(|address| seen.insert(address.to_string().to_ascii_lowercase()));
         Some(Self { bootstrap, tls })
     }
+
+    /// Whether both are likely to lead to the same cluster.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.bootstrap.iter().any(|address| other.bootstrap.contains(address))
+    }
 }

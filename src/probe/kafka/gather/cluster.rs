@@ -12,7 +12,7 @@ use super::super::client::api::groups::{
     ConsumerGroupDescribe, DescribeGroups, Described, FindCoordinator, ListGroups, Listed, MANY_KEYS,
 };
 use super::super::client::api::list_offsets::{Asked, EARLIEST, ListOffsets};
-use super::super::client::api::metadata::{Metadata, Topology};
+use super::super::client::api::metadata::{Broker, Metadata, Topology};
 use super::super::client::api::quorum::DescribeQuorum;
 use super::super::client::api::{Api, Request};
 use super::super::client::{BrokerAddress, Lane};
@@ -72,12 +72,8 @@ impl Collector {
         let answer = self.client.ask_any(&Metadata::default()).await;
         self.note(Source::Metadata, (1, usize::from(answer.is_err())), began);
         let topology: Topology = answer?;
-        let addresses: Vec<_> = topology.brokers.iter().map(|broker| BrokerAddress {
-            id: broker.id,
-            host: Arc::clone(&broker.host),
-            port: broker.port,
-        });
-        self.client.learn(&addresses.collect::<Vec<_>>());
+        let address = |broker: &Broker| BrokerAddress { id: broker.id, host: Arc::clone(&broker.host), port: broker.port };
+        self.client.learn(&topology.brokers.iter().map(address).collect::<Vec<_>>());
         let brokers = topology.brokers.iter().map(|broker| broker.id).collect();
         let mut state = self.state.lock();
         state.cluster_round += 1;

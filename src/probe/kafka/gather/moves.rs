@@ -62,7 +62,7 @@ impl Collector {
         let ended = self.state.lock().ended_moves(&listing);
         // Whether a move that is over was completed or cancelled shows in the replicas that are left, asked for after it.
         let replicas = if ended.is_empty() { BTreeMap::new() } else { self.replicas_of(ended).await? };
-        let moving: Vec<_> = listing.iter().map(|moving| {
+        let moving = listing.iter().map(|moving| {
             let Reassignment { topic, partition, replicas, adding, removing } = moving;
             Moving { topic, partition: *partition, replicas, adding, removing }
         });

@@ -18,7 +18,7 @@ use super::client::api::metadata::Topology;
 use super::moves::Moves;
 
 pub(super) use brokers::Counters;
-pub(super) use groups::{GroupKind, GroupState, GroupTopic, Lag};
+pub(super) use groups::{Commit, GroupKind, GroupState, GroupTopic, Lag};
 pub(super) use sources::{Forbidden, Source, Sources};
 pub(super) use topics::{PartitionState, TopicState};
 
