@@ -11,10 +11,10 @@ use super::census::Census;
 use super::config::{Config, Login, ScramHash};
 use super::hello::hello;
 use super::metrics::{AUTH, COMMAND, CONNECT, HELLO, RESOLVE, TCP, TCP_CLOCK, TLS};
-use super::scram::Hash;
 use super::wire::Connection;
 use crate::metrics::{Recorder, Target};
 use crate::probe::net::{Net, Tls, connect_any};
+use crate::probe::sasl::scram::Hash;
 use crate::probe::{Failure, Reason};
 
 /// Connects to members as the configuration says.

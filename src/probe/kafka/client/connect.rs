@@ -11,6 +11,7 @@ use super::api::api_versions::{AskVersions, Versions};
 use super::api::{Api, Request};
 use super::error::ErrorCode;
 use super::frame::{self, Frames};
+use super::login::Login;
 use crate::label_values::label_values;
 use crate::probe::net::{Net, Tls, connect_any, read_failure};
 use crate::probe::{Failure, Reason};
@@ -27,6 +28,8 @@ label_values! {
         Tls = "tls",
         /// The first request: the broker's process answers.
         ApiVersions = "api_versions",
+        /// The login, with fetching a token for it.
+        Auth = "auth",
     }
 }
 
@@ -62,6 +65,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub struct Opened {
     pub(super) stream: Box<dyn Stream>,
     pub(super) versions: Versions,
+    /// When the login has to be made anew, which is done on a new connection.
+    pub(super) expires: Option<Instant>,
 }
 
 /// Opens connections as the configuration says.
@@ -69,6 +74,7 @@ pub struct Opened {
 pub struct Dialer {
     pub(super) net: Net,
     pub(super) tls: Option<Tls>,
+    pub(super) login: Option<Login>,
 }
 
 impl Dialer {
@@ -89,7 +95,11 @@ impl Dialer {
         let mut wire = Wire { stream, frames: Frames::default(), correlation: 0, observer };
         let negotiation = async { wire.versions().await.map_err(|failure| self.hint(failure)) };
         let versions = phase(observer, Phase::ApiVersions, negotiation).await?;
-        Ok(Opened { stream: wire.stream, versions })
+        let Some(login) = &self.login else { return Ok(Opened { stream: wire.stream, versions, expires: None }) };
+        let lifetime = phase(observer, Phase::Auth, login.run(&mut wire, &versions)).await?;
+        // Well before the broker would close it (KIP-368).
+        let expires = lifetime.map(|lifetime| Instant::now() + lifetime * 4 / 5);
+        Ok(Opened { stream: wire.stream, versions, expires })
     }
 
     async fn reach(&self, address: &HostPort, observer: &dyn Observer) -> Result<TcpStream, Failure> {
@@ -135,7 +145,7 @@ async fn phase<T>(
 }
 
 /// A connection that is being opened: one request, one answer.
-struct Wire<'o> {
+pub(super) struct Wire<'o> {
     stream: Box<dyn Stream>,
     frames: Frames,
     correlation: i32,
@@ -153,7 +163,8 @@ impl Wire<'_> {
         if versions.error.is_ok() { Ok(versions) } else { Err(versions.error.failure("ApiVersions")) }
     }
 
-    async fn ask<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, Failure> {
+    /// Asks, and waits for the answer.
+    pub(super) async fn ask<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, Failure> {
         let result = self.exchange(request, version).await;
         self.observer.asked(R::API, result.is_ok());
         result

@@ -39,7 +39,7 @@ impl Lost {
 enum Stage {
     Opening,
     Open(Arc<Versions>),
-    Closed(Failure),
+    Closed(Lost),
 }
 
 /// A request on its way.
@@ -83,19 +83,20 @@ impl Connection {
             let progress = Progress { phase: Mutex::new(None), health: &health };
             let opened = match timeout_at(deadline, dialer.dial(&address, &progress)).await {
                 Ok(result) => result,
-                Err(_) => Err(progress.timed_out(&address)),
+                Err(_) => Err(progress.timed_out()),
             };
             match opened {
                 Ok(opened) => {
                     health.breaker.succeeded();
-                    let Opened { stream, versions } = opened;
+                    let Opened { stream, versions, expires } = opened;
                     report.send_replace(Stage::Open(Arc::new(versions)));
-                    Driver::new(stream, &health).run(requests, &report).await;
+                    let driver = Driver::new(stream, &health, dialer.login.is_none());
+                    driver.run(requests, &report, expires).await;
                 }
                 Err(failure) => {
                     let failure = Failure::new(failure.reason, format!("{address}: {}", failure.detail));
                     health.breaker.failed(&failure);
-                    report.send_replace(Stage::Closed(failure));
+                    report.send_replace(Stage::Closed(Lost { failure, by_peer: false }));
                 }
             }
         });
@@ -121,7 +122,7 @@ impl Connection {
         let mut stage = self.stage.clone();
         match stage.wait_for(|stage| !matches!(stage, Stage::Opening)).await.as_deref() {
             Ok(Stage::Open(versions)) => Ok(Arc::clone(versions)),
-            Ok(Stage::Closed(failure)) => Err(Lost { failure: failure.clone(), by_peer: false }),
+            Ok(Stage::Closed(lost)) => Err(lost.clone()),
             Ok(Stage::Opening) | Err(_) => Err(Lost::closed("the connection was given up")),
         }
     }
@@ -145,7 +146,7 @@ struct Progress<'h> {
 }
 
 impl Progress<'_> {
-    fn timed_out(&self, _address: &HostPort) -> Failure {
+    fn timed_out(&self) -> Failure {
         let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner).map_or("start", Phase::label);
         Failure::new(Reason::Timeout, format!("connecting took too long, in the phase {phase}"))
     }
@@ -171,6 +172,8 @@ enum End {
 
 struct Driver<'h> {
     health: &'h Health,
+    is_anonymous: bool,
+    has_answered: bool,
     reader: ReadHalf<Box<dyn Stream>>,
     writer: WriteHalf<Box<dyn Stream>>,
     frames: Frames,
@@ -182,10 +185,12 @@ struct Driver<'h> {
 }
 
 impl<'h> Driver<'h> {
-    fn new(stream: Box<dyn Stream>, health: &'h Health) -> Self {
+    fn new(stream: Box<dyn Stream>, health: &'h Health, is_anonymous: bool) -> Self {
         let (reader, writer) = split(stream);
         Self {
             health,
+            is_anonymous,
+            has_answered: false,
             reader,
             writer,
             frames: Frames::default(),
@@ -196,8 +201,31 @@ impl<'h> Driver<'h> {
         }
     }
 
-    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Pending>, report: &watch::Sender<Stage>) {
-        let End::Lost(lost) = self.drive(&mut requests).await else { return };
+    /// Works until nobody uses the connection any more or it is of no use any more. From `expires` on, new requests go
+    /// elsewhere, and those that wait get their answers.
+    async fn run(
+        mut self,
+        mut requests: mpsc::UnboundedReceiver<Pending>,
+        report: &watch::Sender<Stage>,
+        expires: Option<Instant>,
+    ) {
+        let end = {
+            let mut work = std::pin::pin!(self.drive(&mut requests));
+            match expires {
+                None => work.await,
+                Some(expires) => match timeout_at(expires, &mut work).await {
+                    Ok(end) => end,
+                    Err(_) => {
+                        report.send_replace(Stage::Closed(Lost::closed("the login has to be made anew")));
+                        work.await
+                    }
+                },
+            }
+        };
+        let End::Lost(mut lost) = end else { return };
+        if lost.by_peer && !self.has_answered && self.is_anonymous {
+            lost.failure.detail = format!("{}; does this listener want a login?", lost.failure.detail).into();
+        }
         // Before anybody is told, so that whoever asks again finds the breaker as it now is.
         match lost.failure.reason {
             Reason::Timeout => self.health.breaker.failed(&lost.failure),
@@ -205,7 +233,7 @@ impl<'h> Driver<'h> {
             _ if self.waiting.is_empty() && lost.by_peer => {}
             _ => self.health.breaker.stumbled(),
         }
-        report.send_replace(Stage::Closed(lost.failure.clone()));
+        report.send_replace(Stage::Closed(lost.clone()));
         requests.close();
         for waiting in self.waiting.drain(..) {
             // Whoever waited may be gone.
@@ -270,6 +298,7 @@ impl<'h> Driver<'h> {
             let expected = self.waiting.front().map(|waiting| waiting.correlation);
             match self.waiting.pop_front() {
                 Some(waiting) if frame::correlation(&answer) == expected => {
+                    self.has_answered = true;
                     self.health.breaker.succeeded();
                     // Whoever waited may be gone.
                     let _ = waiting.reply.send(Ok(answer));

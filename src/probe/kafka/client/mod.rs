@@ -10,8 +10,12 @@ pub mod connect;
 mod connection;
 mod error;
 mod frame;
+mod login;
+#[cfg(feature = "msk-iam")]
+mod msk;
 mod peer;
 mod reader;
+mod token;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -26,6 +30,7 @@ pub use reader::{Malformed, Reader};
 
 use self::api::{Api, Request};
 use self::connect::Dialer;
+use self::login::Login;
 use self::peer::{Peer, Via, lock};
 use super::access::Access;
 use crate::probe::net::{Net, clean};
@@ -91,8 +96,9 @@ impl Client {
     /// What is wrong with a certificate, a key or the credentials, in words.
     pub fn new(access: &Access, net: &Net, request_timeout: Duration) -> Result<Self, String> {
         let tls = access.tls.as_ref().map(|tls| tls.build(net)).transpose()?;
+        let login = access.sasl.as_ref().map(|sasl| Login::new(sasl, net)).transpose()?;
         let shared = Shared {
-            dialer: Arc::new(Dialer { net: net.clone(), tls }),
+            dialer: Arc::new(Dialer { net: net.clone(), tls, login }),
             limit: request_timeout,
             seeds: access.bootstrap.iter().map(|address| Arc::new(Peer::new(address.clone()))).collect(),
             brokers: Mutex::default(),

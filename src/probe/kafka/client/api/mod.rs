@@ -10,6 +10,7 @@ pub mod metadata;
 pub mod offset_fetch;
 pub mod quorum;
 pub mod reassignments;
+pub mod sasl;
 
 use std::ops::RangeInclusive;
 
