@@ -197,16 +197,26 @@ async fn the_older_version_does_the_same() {
     // The certificate's user sees the topic.
     let consumer: BaseConsumer = cluster.client(None).create().unwrap();
     assert_eq!(consumer.fetch_metadata(None, PATIENCE).unwrap().topics().len(), 1);
-    let members = [("classic", Protocol::Classic), ("modern", Protocol::Consumer)];
-    let members = members.map(|(group, protocol)| cluster.join(group, &["orders"], protocol).unwrap());
-    for member in &members {
-        member.wait_assigned(2).await.unwrap();
-        member.wait_consumed(10).await.unwrap();
-    }
-    drop(members);
+    cluster.join("modern", &["orders"], Protocol::Consumer).unwrap_err();
+    let modern = cluster.join_java("modern", "orders", Protocol::Consumer).unwrap();
+    let classic = cluster.join("classic", &["orders"], Protocol::Classic).unwrap();
+    classic.wait_consumed(10).await.unwrap();
+    drop(classic);
     cluster.commit("billing", &[("orders", 0, 4)]).await.unwrap();
-    let groups = cluster.describe_groups().await.unwrap();
+    let groups = lab::until("a commit of Kafka's own consumer", Duration::from_secs(40), async || {
+        modern.check_alive().map_err(|error| error.to_string())?;
+        let groups = cluster.describe_groups().await.map_err(|error| error.to_string())?;
+        let row = groups.get(&key("modern", "orders", 0));
+        if row.is_some_and(|row| row.lag == Some(0) && row.member.is_some()) {
+            Ok(groups)
+        } else {
+            Err(format!("{row:?}"))
+        }
+    });
+    let groups = groups.await.unwrap();
     assert_eq!(groups[&key("billing", "orders", 0)], lag(4, 10));
     assert_eq!(groups[&key("classic", "orders", 0)], lag(10, 10));
-    assert_eq!(groups[&key("modern", "orders", 0)], lag(10, 10));
+    let text =
+        cluster.tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &["--list", "--type", "consumer"]);
+    assert!(text.await.unwrap().lines().any(|line| line.split_whitespace().eq(["modern", "Consumer"])));
 }

@@ -15,6 +15,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use super::access::{Files, Mechanism, Tls, User};
 use super::broker::{Broker, Ports};
 use super::java::Java;
+use super::member::Protocol;
 use super::options::{Options, Version};
 use super::properties;
 use super::tools::Resource;
@@ -56,11 +57,13 @@ impl Cluster {
             (0..ports.len()).map(|index| properties::of(index, &ports, &options, &files, folder.path())).collect();
         let mut brokers = Vec::new();
         for ((id, ports), text) in (1..).zip(ports).zip(&texts) {
-            let launch = java.server(format!("broker {id}"));
+            let launch = java.server(format!("broker {id}"), 256);
             brokers.push(Arc::new(Broker::prepare(id, ports, folder.path(), text, launch)?));
         }
-        let config = config(&internal(&brokers));
-        let (admin, producer) = (Arc::new(config.create()?), config.create()?);
+        let mut config = config(&internal(&brokers));
+        let producer = config.create()?;
+        // Otherwise a partition's end would be the last stable offset, where open transactions begin.
+        let admin = Arc::new(config.set("isolation.level", "read_uncommitted").create()?);
         let cluster = Cluster { admin, producer, brokers, java, options, files, folder };
         cluster.format_and_start().await?;
         cluster.wait_up().await?;
@@ -232,6 +235,23 @@ impl Cluster {
         let mut all = vec!["--bootstrap-server", bootstrap.as_str()];
         all.extend(arguments);
         self.java.run(class, &all).await
+    }
+
+    /// Joins a group with Kafka's own consumer, which prints what it reads nowhere and commits every five seconds. It takes a second
+    /// or two to come up, and when dropped is killed, so that its group notices only when its session ends, six seconds later.
+    pub fn join_java(&self, group: &str, topic: &str, protocol: Protocol) -> Result<Server> {
+        let mut arguments = vec!["--bootstrap-server".to_owned(), internal(&self.brokers)];
+        arguments.extend(["--group", group, "--topic", topic, "--from-beginning"].map(str::to_owned));
+        let protocol = match protocol {
+            Protocol::Classic => ["group.protocol=classic", "session.timeout.ms=6000"].as_slice(),
+            Protocol::Consumer => ["group.protocol=consumer"].as_slice(),
+        };
+        for property in protocol {
+            arguments.extend(["--consumer-property".to_owned(), (*property).to_owned()]);
+        }
+        let launch = self.java.server(format!("consumer of {group}"), 128);
+        let log = self.folder.path().join(format!("{group}.log"));
+        launch.arg("org.apache.kafka.tools.consumer.ConsoleConsumer").args(arguments).log(log).start()
     }
 
     /// What brokers say of themselves and of all topics.

@@ -37,9 +37,9 @@ impl Java {
         Ok(Java { program: binary::JAVA.find()?, jars: version.library().find()?.join("libs/*") })
     }
 
-    /// What starts a server; the class and its arguments are still to be added.
-    pub(super) fn server(&self, name: String) -> Launch {
-        Launch::new(name, &self.program).args(FLAGS).arg("-Xmx256m").arg("-cp").arg(&self.jars)
+    /// What starts a server with a heap of so many MiB; the class and its arguments are still to be added.
+    pub(super) fn server(&self, name: String, heap: u32) -> Launch {
+        Launch::new(name, &self.program).args(FLAGS).arg(format!("-Xmx{heap}m")).arg("-cp").arg(&self.jars)
     }
 
     /// Runs a tool to its end and gives what it prints. An error if it says that it failed.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::cluster::Cluster;
+use super::options::Version;
 use crate::{Error, Result, until};
 
 /// How members of a group share partitions.
@@ -37,8 +38,12 @@ struct Shared {
 }
 
 impl Cluster {
-    /// Joins a group. Returns at once: see [`Member::wait_assigned`].
+    /// Joins a group. Returns at once: see [`Member::wait_assigned`]. librdkafka speaks [`Protocol::Consumer`] only with Kafka 4.0 and
+    /// later: for 3.9 see [`Cluster::join_java`].
     pub fn join(&self, group: &str, topics: &[&str], protocol: Protocol) -> Result<Member> {
+        if (protocol, self.version()) == (Protocol::Consumer, Version::V3_9) {
+            return Err(Error::Unexpected("librdkafka does not speak the preview of KIP-848 in Kafka 3.9".to_owned()));
+        }
         let mut config = self.config();
         config.set("group.id", group).set("auto.offset.reset", "earliest").set("auto.commit.interval.ms", "100");
         match protocol {
