@@ -19,17 +19,22 @@
 //! and the lab itself use, without encryption and as a superuser. So the lab's own administration works however strict the cluster is.
 
 mod access;
+mod archive;
 mod broker;
 mod cluster;
 mod data;
 mod java;
+mod member;
 mod options;
 mod properties;
+mod tools;
 
-pub use access::Tls;
+pub use access::{Files, Mechanism, Tls, User};
 pub use cluster::Cluster;
-pub use data::Record;
+pub use data::{Record, Transaction};
+pub use member::{Member, Protocol};
 pub use options::{Options, Version};
+pub use tools::{GroupOffset, Move, Resource};
 
 /// librdkafka's crate, which the lab uses, for tests that want to talk to brokers themselves.
 pub use ::rdkafka as driver;
