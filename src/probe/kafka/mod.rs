@@ -3,3 +3,4 @@
 pub(super) mod client;
 mod moves;
 mod skew;
+mod timeline;
