@@ -208,6 +208,11 @@ impl Server {
         self.signal(Signal::CONT)
     }
 
+    /// Asks the whole group to end (SIGTERM). [`Server::check_alive`] tells when it has.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
+    }
+
     /// Fails if the process has ended by itself.
     pub fn check_alive(&self) -> Result<()> {
         // Not reaped here (NOWAIT): until it is, the id cannot become another process group's, so that drop kills the right one.
