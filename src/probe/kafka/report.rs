@@ -114,7 +114,7 @@ fn render_groups(text: &mut String, state: &State) {
 }
 
 fn render_moves(text: &mut String, state: &State) {
-    let moving = state.moves.partitions();
+    let moving = state.moves.keys().count();
     if moving == 0 {
         return;
     }

@@ -19,7 +19,7 @@ pub(super) fn show(state: &mut State, sink: &mut Sink<'_>) {
     if !is_known || state.forbidden.holds(Api::ListPartitionReassignments) {
         return;
     }
-    sink.set(&MOVING, [], count(state.moves.partitions()));
+    sink.set(&MOVING, [], count(state.moves.keys().count()));
     sink.set_some(&MOVE_ETA, [], state.moves.eta_seconds());
     for view in state.moves.each() {
         let (mut partition, mut broker) = (itoa::Buffer::new(), itoa::Buffer::new());
