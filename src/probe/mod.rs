@@ -8,8 +8,12 @@ mod common;
 mod kind;
 pub mod net;
 
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "mongodb")]
 mod mongodb;
+#[cfg(any(feature = "kafka", feature = "mongodb"))]
+mod sasl;
 /// The readers of a MongoDB peer's bytes, for the fuzz targets.
 #[cfg(feature = "mongodb")]
 #[doc(hidden)]
@@ -27,12 +31,14 @@ use crate::settings::Settings;
 
 /// Every probe type of this build, in the order in which documentation lists them.
 pub const KINDS: &[Kind] = &[
+    #[cfg(feature = "kafka")]
+    Kind::of::<kafka::Kafka>(),
     #[cfg(feature = "mongodb")]
     Kind::of::<mongodb::Mongodb>(),
 ];
 
 /// Probe types that exist but may be compiled out: a configuration that names one is told "not in this build".
-pub const OPTIONAL: &[&str] = &["mongodb"];
+pub const OPTIONAL: &[&str] = &["kafka", "mongodb"];
 
 /// A type of synthetic check.
 ///
@@ -72,6 +78,12 @@ pub trait Probe: Send + Sync + Sized + 'static {
     fn serve(&self, live: Live) -> impl Future<Output = ()> + Send {
         let _ = live;
         std::future::pending()
+    }
+
+    /// What the probe has learnt from its runs, for a person: `midwatch probe` prints it after the phases. Texts of peers in it
+    /// are [clean](net::clean).
+    fn story(&self) -> String {
+        String::new()
     }
 
     /// The values that the label is expected to take, as far as the configuration tells: for predictions of series and
