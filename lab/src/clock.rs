@@ -5,15 +5,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use crate::process::{Launch, Scratch};
+use crate::process::{Launch, Scratch, Server};
 use crate::{Error, Result, binary};
 
-/// The wall clock of the processes that are launched with it.
+/// The wall clock of the processes that are started with it.
 #[derive(Debug)]
 pub struct Clock {
     library: PathBuf,
     file: PathBuf,
+    started: Mutex<Vec<u32>>,
     _folder: Scratch,
 }
 
@@ -21,19 +23,22 @@ impl Clock {
     /// A clock that is right.
     pub fn new() -> Result<Clock> {
         let folder = Scratch::new()?;
-        let clock = Clock { library: binary::FAKETIME.find()?, file: folder.path().join("offset"), _folder: folder };
+        let (library, file) = (binary::FAKETIME.find()?, folder.path().join("offset"));
+        let clock = Clock { library, file, started: Mutex::default(), _folder: folder };
         clock.step(0)?;
         Ok(clock)
     }
 
-    /// Lets a program run with this clock. It should not outlive the clock.
-    #[must_use]
-    pub fn launch(&self, launch: Launch) -> Launch {
-        launch
+    /// Starts a program with this clock. It should not outlive the clock.
+    pub fn start(&self, launch: Launch) -> Result<Server> {
+        let launch = launch
             .env("LD_PRELOAD", self.library.as_os_str())
             .env("FAKETIME_TIMESTAMP_FILE", self.file.as_os_str())
             .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let server = launch.start()?;
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).push(server.pid());
+        Ok(server)
     }
 
     /// Sets the clock to so many seconds after the right time, at once.
@@ -42,6 +47,18 @@ impl Clock {
         let part = self.file.with_extension("part");
         let write = |path: &Path| fs::write(path, format!("{seconds:+}\n")).and_then(|()| fs::rename(path, &self.file));
         write(&part).map_err(Error::io(self.file.display().to_string()))
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        // A program that is killed leaves behind what libfaketime shares between processes.
+        for pid in self.started.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            for name in ["sem.faketime_sem_", "faketime_shm_"] {
+                // Absent if the program ended by itself.
+                let _ = fs::remove_file(format!("/dev/shm/{name}{pid}"));
+            }
+        }
     }
 }
 
@@ -62,8 +79,8 @@ while True:
         let clock = Clock::new().unwrap();
         let folder = Scratch::new().unwrap();
         let log = folder.path().join("clocks");
-        let _python =
-            clock.launch(Launch::new("python3", "/usr/bin/env").args(["python3", "-c", SCRIPT]).log(&log)).start();
+        let python = Launch::new("python3", "/usr/bin/env").args(["python3", "-c", SCRIPT]).log(&log);
+        let _python = clock.start(python).unwrap();
         // How far the wall clock is ahead of the monotonic one, by the last whole line.
         let last = || {
             let text = fs::read_to_string(&log).unwrap_or_default();
