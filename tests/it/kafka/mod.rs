@@ -1,5 +1,7 @@
 //! The probe type `kafka` against real clusters.
 
+mod lag;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lab::kafka::Cluster;
