@@ -1,6 +1,8 @@
 //! The probe type `kafka` against real clusters.
 
+mod groups;
 mod lag;
+mod time_lag;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -61,6 +61,11 @@ impl Collector {
     async fn list(&self) -> Result<Result<(), Failure>, Failure> {
         let topology = self.gather_topology().await?;
         let groups = self.gather_groups(&topology).await;
+        let is_first = self.state.lock().settings_asked.is_none();
+        if is_first {
+            // What time lag makes of the answers depends on whether a log is compacted.
+            self.gather_settings().await;
+        }
         self.state.lock().stale = false;
         Ok(groups)
     }
