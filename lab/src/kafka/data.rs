@@ -1,6 +1,5 @@
 //! Topics, records and commits.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -10,7 +9,6 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
 use rdkafka::types::RDKafkaErrorCode;
-use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, blocking};
 use crate::{Error, Result, until};
@@ -169,19 +167,7 @@ impl Cluster {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
         }
         let consumer: BaseConsumer = self.config().set("group.id", group).create()?;
-        let (consumer, end) = (Arc::new(consumer), Instant::now() + PATIENCE);
-        loop {
-            let (consumer, list) = (Arc::clone(&consumer), list.clone());
-            match blocking(move || Ok(consumer.commit(&list, CommitMode::Sync))).await? {
-                // librdkafka gives up at once when the coordinator has just become it.
-                Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::CoordinatorLoadInProgress))
-                    if Instant::now() < end =>
-                {
-                    sleep(Duration::from_millis(50)).await;
-                }
-                outcome => return Ok(outcome?),
-            }
-        }
+        blocking(move || Ok(consumer.commit(&list, CommitMode::Sync)?)).await
     }
 }
 
