@@ -147,9 +147,9 @@ impl Moves {
         self.topics.get(topic).and_then(|partitions| partitions.get(&partition)).map_or(&[], |one| &one.adding)
     }
 
-    /// How many partitions are being reassigned, those that only lose or reorder replicas included.
-    pub fn partitions(&self) -> usize {
-        self.topics.values().map(BTreeMap::len).sum()
+    /// The partitions that are being reassigned, those that only lose or reorder replicas included.
+    pub fn keys(&self) -> impl Iterator<Item = (&Arc<str>, i32)> {
+        self.topics.iter().flat_map(|(topic, partitions)| partitions.keys().map(move |partition| (topic, *partition)))
     }
 
     /// The topics that have partitions that move.
@@ -378,7 +378,7 @@ mod tests {
         moves.listed(&list, |_, _| None, 100.0);
         moves.listed(&list, |_, _| None, 110.0);
         assert_eq!(moves.take_counts(), Counts { started: 3, ..Counts::default() });
-        assert_eq!((moves.partitions(), moves.topics().len(), moves.adding("t", 1)), (3, 2, &[3][..]));
+        assert_eq!((moves.keys().count(), moves.topics().len(), moves.adding("t", 1)), (3, 2, &[3][..]));
         assert!(moves.each().all(|view| (view.started - 100.0).abs() < 1e-9));
         let now = |topic: &str, partition| (topic == "t").then(|| if partition == 0 { vec![3, 2] } else { vec![1, 2] });
         moves.listed(&[], now, 120.0);
@@ -427,7 +427,7 @@ mod tests {
         let mut moves = Moves::default();
         moves.listed(&[listing(&"t".into(), &[1, 2, 3], &[], &[3])], |_, _| None, 1.0);
         assert!(moves.is_active() && moves.each().next().is_none() && moves.brokers().is_empty());
-        assert_eq!((moves.partitions(), moves.eta_seconds()), (1, Some(0.0)));
+        assert_eq!((moves.keys().count(), moves.eta_seconds()), (1, Some(0.0)));
         moves.listed(&[], |_, _| Some(vec![2, 1]), 2.0);
         assert_eq!(moves.take_counts(), Counts { started: 1, completed: 1, cancelled: 0 });
     }

@@ -30,14 +30,11 @@ pub(super) fn render(state: &State) -> String {
 fn render_cluster(text: &mut String, state: &State, topology: &Topology) {
     let id = topology.cluster_id.as_deref().map_or(String::new(), |id| format!(" {}", clean(id)));
     let controller = state.controller.map_or(String::new(), |id| format!(", controller {id}"));
-    let partitions = || topology.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)));
+    let partitions =
+        || topology.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)));
     let _ = writeln!(text, "\ncluster{id}: {}{controller}", plural(topology.brokers.len(), "broker"));
-    let _ = writeln!(
-        text,
-        "{} with {}",
-        plural(topology.topics.len(), "topic"),
-        plural(partitions().count(), "partition")
-    );
+    let _ =
+        writeln!(text, "{} with {}", plural(topology.topics.len(), "topic"), plural(partitions().count(), "partition"));
     let gone = state.known_brokers().into_iter().filter(|id| !topology.brokers.iter().any(|live| live.id == *id));
     for broker in gone {
         let _ = writeln!(text, "✗ broker {broker} holds replicas and is not in the cluster");
@@ -74,7 +71,8 @@ fn render_groups(text: &mut String, state: &State) {
     let mut lines: Vec<Line<'_>> = Vec::new();
     for (group, known) in &state.groups {
         for (topic, commits) in known.topics.iter().filter(|(topic, _)| state.topics.contains_key(*topic)) {
-            let lags = commits.commits.iter().map(|commit| GroupTopic::shown(commit, state.offsets_round).map(|(lag, _)| lag));
+            let lags =
+                commits.commits.iter().map(|commit| GroupTopic::shown(commit, state.offsets_round).map(|(lag, _)| lag));
             let lags: Option<Vec<_>> = lags.collect();
             let ages: Option<Vec<_>> = commits.commits.iter().map(|commit| commit.age).collect();
             lines.push(Line {
@@ -96,14 +94,19 @@ fn render_groups(text: &mut String, state: &State) {
         let rank = |line: &Line<'_>| (line.age.unwrap_or(f64::MAX), line.records.unwrap_or(i64::MAX));
         rank(b).partial_cmp(&rank(a)).unwrap_or(std::cmp::Ordering::Equal)
     });
-    let _ = writeln!(text, "\n{:<NAMES$} {:<12} {:>7} {:>12} {:>9}", "group / topic", "state", "members", "records", "behind");
+    let _ = writeln!(
+        text,
+        "\n{:<NAMES$} {:<12} {:>7} {:>12} {:>9}",
+        "group / topic", "state", "members", "records", "behind"
+    );
     for line in lines.iter().take(MOST_LINES) {
         let name = fit(&format!("{} / {}", clean(line.group), clean(line.topic)));
         let members = line.state.members.map_or("?".to_owned(), |members| members.to_string());
         let records = line.records.map_or("?".to_owned(), |records| records.to_string());
         let age = line.age.map_or("?".to_owned(), seconds);
         let lost = if line.lost > 0 { format!("  ✗ {} lost records", line.lost) } else { String::new() };
-        let _ = writeln!(text, "{name:<NAMES$} {:<12} {members:>7} {records:>12} {age:>9}{lost}", clean(&line.state.state));
+        let _ =
+            writeln!(text, "{name:<NAMES$} {:<12} {members:>7} {records:>12} {age:>9}{lost}", clean(&line.state.state));
     }
     if lines.len() > MOST_LINES {
         let _ = writeln!(text, "… and {} more, less behind", lines.len() - MOST_LINES);
@@ -178,7 +181,11 @@ fn bytes(bytes: f64) -> String {
     while value >= 1024.0 && unit + 1 < UNITS.len() {
         (value, unit) = (value / 1024.0, unit + 1);
     }
-    if unit == 0 || value >= 100.0 { format!("{value:.0} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 || value >= 100.0 {
+        format!("{value:.0} {}", UNITS[unit])
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]
@@ -187,7 +194,8 @@ mod tests {
 
     #[test]
     fn numbers_have_units_that_fit() {
-        let times = [(0.0, "0 s"), (0.25, "0.2 s"), (42.4, "42 s"), (600.0, "10 min"), (9000.0, "2.5 h"), (400_000.0, "4.6 d")];
+        let times =
+            [(0.0, "0 s"), (0.25, "0.2 s"), (42.4, "42 s"), (600.0, "10 min"), (9000.0, "2.5 h"), (400_000.0, "4.6 d")];
         for (value, text) in times {
             assert_eq!(seconds(value), text);
         }

@@ -72,7 +72,8 @@ impl Collector {
         let answer = self.client.ask_any(&Metadata::default()).await;
         self.note(Source::Metadata, (1, usize::from(answer.is_err())), began);
         let topology: Topology = answer?;
-        let address = |broker: &Broker| BrokerAddress { id: broker.id, host: Arc::clone(&broker.host), port: broker.port };
+        let address =
+            |broker: &Broker| BrokerAddress { id: broker.id, host: Arc::clone(&broker.host), port: broker.port };
         self.client.learn(&topology.brokers.iter().map(address).collect::<Vec<_>>());
         let brokers = topology.brokers.iter().map(|broker| broker.id).collect();
         let mut state = self.state.lock();
@@ -116,7 +117,8 @@ impl Collector {
     async fn settle(&self, mut listed: Vec<(i32, Listed)>) -> Vec<(i32, Listed)> {
         listed.sort_by(|(a_broker, a), (b_broker, b)| (&a.group, *a_broker).cmp(&(&b.group, *b_broker)));
         let same = |pair: &[(i32, Listed)]| pair[0].1.group == pair[1].1.group;
-        let twice: Vec<_> = listed.windows(2).filter(|pair| same(pair)).map(|pair| Arc::clone(&pair[0].1.group)).collect();
+        let twice: Vec<_> =
+            listed.windows(2).filter(|pair| same(pair)).map(|pair| Arc::clone(&pair[0].1.group)).collect();
         if !twice.is_empty() {
             let found = self.find_coordinators(&twice).await;
             let rank = |(broker, listed): &(i32, Listed)| {
@@ -148,7 +150,11 @@ impl Collector {
         for (name, group) in &self.state.lock().groups {
             match group.kind {
                 GroupKind::Classic => {
-                    classic.entry(group.coordinator).or_insert_with(DescribeGroups::default).groups.push(Arc::clone(name));
+                    classic
+                        .entry(group.coordinator)
+                        .or_insert_with(DescribeGroups::default)
+                        .groups
+                        .push(Arc::clone(name));
                 }
                 GroupKind::Consumer => {
                     let request = consumer.entry(group.coordinator).or_insert_with(ConsumerGroupDescribe::default);
@@ -157,8 +163,7 @@ impl Collector {
                 GroupKind::Other => {}
             }
         }
-        let (classic, consumer) =
-            tokio::join!(self.ask_each(Lane::Main, classic), self.ask_each(Lane::Main, consumer));
+        let (classic, consumer) = tokio::join!(self.ask_each(Lane::Main, classic), self.ask_each(Lane::Main, consumer));
         let answers: Answers<Vec<Described>> = classic.into_iter().chain(consumer).collect();
         let mut state = self.state.lock();
         for described in answers.into_iter().filter_map(|(_, answer)| answer.ok()).flatten() {
@@ -180,7 +185,8 @@ impl Collector {
             let state = self.state.lock();
             (state.by_leader(asked), state.cluster_round)
         };
-        let requests = requests.into_iter().map(|(leader, topics)| (leader, ListOffsets { topics, ..ListOffsets::default() }));
+        let requests =
+            requests.into_iter().map(|(leader, topics)| (leader, ListOffsets { topics, ..ListOffsets::default() }));
         let answers = self.ask_each(Lane::Main, requests.collect()).await;
         let mut state = self.state.lock();
         for topic in answers.into_iter().filter_map(|(_, answer)| answer.ok()).flatten() {
@@ -200,7 +206,9 @@ impl Collector {
             let state = self.state.lock();
             let is_recent = state.settings_asked.is_some_and(|asked| asked.elapsed() < SETTINGS_AGE);
             let is_new = |known: &&Arc<str>| !is_recent || state.topics[&***known].min_isr.is_none();
-            if state.forbidden.holds(Api::DescribeConfigs) { return }
+            if state.forbidden.holds(Api::DescribeConfigs) {
+                return;
+            }
             state.topics.keys().filter(is_new).cloned().collect()
         };
         if topics.is_empty() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::super::client::connect::{Observer, Phase};
-use super::super::metrics::{ADDRESSES, API_VERSIONS, CONNECT, RESOLVE, TCP, TLS};
+use super::super::metrics::{ADDRESSES, API_VERSIONS, AUTH, CONNECT, RESOLVE, TCP, TLS};
 use super::Collector;
 use crate::metrics::{self, Recorder, Target};
 use crate::probe::Failure;
@@ -59,6 +59,7 @@ impl Observer for Visit<'_> {
             Phase::Tcp => TCP,
             Phase::Tls => TLS,
             Phase::ApiVersions => API_VERSIONS,
+            Phase::Auth => AUTH,
         };
         self.swap(Some(self.target.phase(name)));
     }

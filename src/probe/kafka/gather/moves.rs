@@ -142,7 +142,8 @@ impl Collector {
             let asked = Asked { partition: *partition, leader_epoch: -1, timestamp: LATEST };
             requests.entry(*broker).or_default().entry(Arc::clone(topic)).or_default().push(asked);
         }
-        let request = |topics: BTreeMap<_, _>| ListOffsets { as_replica: As::Debugger, topics: topics.into_iter().collect() };
+        let request =
+            |topics: BTreeMap<_, _>| ListOffsets { as_replica: As::Debugger, topics: topics.into_iter().collect() };
         let requests = requests.into_iter().map(|(broker, topics)| (broker, request(topics))).collect();
         let mut ends = HashMap::new();
         for (broker, answer) in self.ask_each(Lane::Main, requests).await {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::super::client::Lane;
+use super::super::client::api::Api;
 use super::super::client::api::list_offsets::{Asked, LATEST, ListOffsets};
 use super::super::client::api::offset_fetch::{GroupCommits, MANY_GROUPS, OffsetFetch};
-use super::super::client::api::Api;
-use super::super::client::Lane;
 use super::super::config::TimeLag;
 use super::super::state::{GroupKind, PartitionState, Source};
 use super::{Collector, tally, wall, wall_ms};
@@ -114,4 +114,3 @@ impl Collector {
         failure.filter(|_| counts.0 == counts.1).map_or(Ok(()), Err)
     }
 }
-

@@ -50,11 +50,15 @@ impl Collector {
         let state = self.state.lock();
         let (round, now) = (state.offsets_round, wall_ms());
         let mut wanting: BTreeMap<(&Arc<str>, i32), Vec<i64>> = BTreeMap::new();
-        let targets = state.groups.values().flat_map(|group| &group.topics).flat_map(|(name, topic)| {
-            topic.commits.iter().map(move |commit| (name, commit))
-        });
+        let targets = state
+            .groups
+            .values()
+            .flat_map(|group| &group.topics)
+            .flat_map(|(name, topic)| topic.commits.iter().map(move |commit| (name, commit)));
         for (name, commit) in targets {
-            let Some((target, partition)) = state.topics.get(name).and_then(|log| commit.target(log, round)) else { continue };
+            let Some((target, partition)) = state.topics.get(name).and_then(|log| commit.target(log, round)) else {
+                continue;
+            };
             let questions = partition.timeline.questions(target, now, AT_ONCE);
             if !questions.is_empty() {
                 wanting.entry((name, commit.partition)).or_default().extend(questions);

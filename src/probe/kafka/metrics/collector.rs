@@ -95,8 +95,9 @@ pub(in super::super) const RESOLVE: &str = "resolve";
 pub(in super::super) const TCP: &str = "tcp";
 pub(in super::super) const TLS: &str = "tls";
 pub(in super::super) const API_VERSIONS: &str = "api_versions";
+pub(in super::super) const AUTH: &str = "auth";
 
-pub(super) static CONNECT_DURATION: Histogram<2> = Histogram::new("kafka_broker_connect_duration_seconds", "Duration of each phase of a new connection to the address that the broker advertises, failed phases included; total is all of them.", &["broker", "phase"], LAN).known(&[&[RESOLVE], &[TCP], &[TLS], &[API_VERSIONS], &["total"]]);
+pub(super) static CONNECT_DURATION: Histogram<2> = Histogram::new("kafka_broker_connect_duration_seconds", "Duration of each phase of a new connection to the address that the broker advertises, failed phases included; total is all of them.", &["broker", "phase"], LAN).known(&[&[RESOLVE], &[TCP], &[TLS], &[API_VERSIONS], &[AUTH], &["total"]]);
 
 pub(super) static CONNECT_FAILURES: Counter<3> = Counter::new(
     "kafka_broker_connect_failures_total",
@@ -121,6 +122,11 @@ pub(super) static CONNECT_FAILURES: Counter<3> = Counter::new(
     &[API_VERSIONS, "rejected"],
     &[API_VERSIONS, "closed"],
     &[API_VERSIONS, "timeout"],
+    &[AUTH, "auth"],
+    &[AUTH, "protocol"],
+    &[AUTH, "rejected"],
+    &[AUTH, "closed"],
+    &[AUTH, "timeout"],
 ]);
 
 /// The phases of a new connection to a broker.

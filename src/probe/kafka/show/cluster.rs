@@ -4,18 +4,27 @@ use super::super::client::Client;
 use super::super::client::api::metadata::{Partition, Topology};
 use super::super::metrics::{
     BROKER_INFO, BROKER_LEADERS, BROKER_REPLICAS, BROKER_UP, BROKERS, CLUSTER_NOT_PREFERRED, CLUSTER_OFFLINE,
-    CLUSTER_PARTITIONS, CLUSTER_UNDER_MIN_ISR, CLUSTER_URP, CONTROLLER, COUNT_CHANGED, COUNT_CHANGES, GROUP_INFO, GROUP_MEMBERS,
-    GROUP_STATE, IMBALANCE, LEADER_CHANGES, LEADER_SKEW, PARTITION_ISR, PARTITION_LEADER, PARTITION_OFFLINE,
-    PARTITION_PREFERRED, PARTITION_REPLICAS, PARTITION_START, PARTITION_UNDER_MIN_ISR, PARTITION_URP, REPLICA_SKEW, REPLICATION,
-    TOPIC_PARTITIONS,
+    CLUSTER_PARTITIONS, CLUSTER_UNDER_MIN_ISR, CLUSTER_URP, CONTROLLER, COUNT_CHANGED, COUNT_CHANGES, GROUP_INFO,
+    GROUP_MEMBERS, GROUP_STATE, IMBALANCE, LEADER_CHANGES, LEADER_SKEW, PARTITION_ISR, PARTITION_LEADER,
+    PARTITION_OFFLINE, PARTITION_PREFERRED, PARTITION_REPLICAS, PARTITION_START, PARTITION_UNDER_MIN_ISR,
+    PARTITION_URP, REPLICA_SKEW, REPLICATION, TOPIC_PARTITIONS,
 };
 use super::super::skew::broker_shares;
 use super::super::state::{State, TopicState, is_fresh};
 use super::{Sink, count, flag, number};
 
 /// The states that groups are in, spelled as Kafka spells them; what is none of them is `Unknown`.
-const STATES: &[&str] =
-    &["Unknown", "PreparingRebalance", "CompletingRebalance", "Stable", "Dead", "Empty", "Assigning", "Reconciling", "NotReady"];
+const STATES: &[&str] = &[
+    "Unknown",
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "Stable",
+    "Dead",
+    "Empty",
+    "Assigning",
+    "Reconciling",
+    "NotReady",
+];
 
 /// How many partitions are in a bad way.
 #[derive(Default)]
@@ -68,7 +77,13 @@ fn adding(state: &State, topic: &str, partition: &Partition) -> usize {
     partition.replicas.iter().filter(|replica| adding.contains(replica)).count()
 }
 
-fn show_partition((topic, partition): (&str, &Partition), known: &TopicState, state: &State, tally: &mut Tally, sink: &mut Sink<'_>) {
+fn show_partition(
+    (topic, partition): (&str, &Partition),
+    known: &TopicState,
+    state: &State,
+    tally: &mut Tally,
+    sink: &mut Sink<'_>,
+) {
     let mut buffer = itoa::Buffer::new();
     let labels = [topic, buffer.format(partition.index)];
     let place = usize::try_from(partition.index).ok().and_then(|index| known.partitions.get(index));
@@ -89,7 +104,8 @@ fn show_partition((topic, partition): (&str, &Partition), known: &TopicState, st
         sink.set(&PARTITION_OFFLINE, labels, 1.0);
     }
     // A topic with fewer replicas than that takes as many as it has (`Partition.effectiveMinIsr`).
-    let is_under_min_isr = known.min_isr.is_some_and(|least| partition.in_sync.len() < least.min(partition.replicas.len()));
+    let is_under_min_isr =
+        known.min_isr.is_some_and(|least| partition.in_sync.len() < least.min(partition.replicas.len()));
     if is_under_min_isr {
         sink.set(&PARTITION_UNDER_MIN_ISR, labels, 1.0);
     }

@@ -9,7 +9,9 @@ mod storage;
 use std::collections::BTreeMap;
 
 use super::gather::Collector;
-use super::metrics::{REQUEST_ERRORS, REQUESTS, SERIES_DROPPED, SOURCE_DURATION, SOURCE_PARTIAL, SOURCE_SUCCESS, SOURCE_TIME};
+use super::metrics::{
+    REQUEST_ERRORS, REQUESTS, SERIES_DROPPED, SOURCE_DURATION, SOURCE_PARTIAL, SOURCE_SUCCESS, SOURCE_TIME,
+};
 use super::state::{Source, State};
 use crate::metrics::{Gauge, Recorder};
 
@@ -112,7 +114,10 @@ fn flag(is: bool) -> f64 {
 }
 
 /// An offset or a count as a value.
-#[allow(clippy::cast_precision_loss, reason = "offsets and counts beyond 2^53 are not to be expected, and Prometheus has no others")]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "offsets and counts beyond 2^53 are not to be expected, and Prometheus has no others"
+)]
 fn number(value: i64) -> f64 {
     value as f64
 }

@@ -2,8 +2,8 @@
 
 use super::super::metrics::{
     GROUP_AHEAD, GROUP_DRAIN, GROUP_HEADROOM, GROUP_LAG, GROUP_LAG_MAX, GROUP_LAG_SECONDS, GROUP_LAG_SECONDS_MAX,
-    GROUP_LAG_SUM, GROUP_LOST, GROUP_OFFSET, GROUP_OFFSET_SUM, GROUP_PROGRESS, GROUP_UNASSIGNED, GROUP_UNCOMMITTED, HOT_ID,
-    HOT_RATIO, PARTITION_END, PARTITION_HOT, RATE_CV,
+    GROUP_LAG_SUM, GROUP_LOST, GROUP_OFFSET, GROUP_OFFSET_SUM, GROUP_PROGRESS, GROUP_UNASSIGNED, GROUP_UNCOMMITTED,
+    HOT_ID, HOT_RATIO, PARTITION_END, PARTITION_HOT, RATE_CV,
 };
 use super::super::skew::topic_skew;
 use super::super::state::{Commit, GroupState, GroupTopic, Lag, State, TopicState, is_fresh};
@@ -54,7 +54,8 @@ fn show_topic(name: &str, topic: &TopicState, round: u64, sink: &mut Sink<'_>) {
 /// The lag from which on partitions of a large group are shown.
 fn least_shown(group: &GroupState, round: u64) -> i64 {
     let commits = group.topics.values().flat_map(|topic| &topic.commits);
-    let mut lags: Vec<_> = commits.filter_map(|commit| GroupTopic::shown(commit, round)).map(|(lag, _)| lag.records).collect();
+    let mut lags: Vec<_> =
+        commits.filter_map(|commit| GroupTopic::shown(commit, round)).map(|(lag, _)| lag.records).collect();
     lags.sort_unstable_by(|a, b| b.cmp(a));
     lags.get(MOST_LAGGING - 1).copied().unwrap_or(0)
 }
@@ -109,7 +110,10 @@ impl GroupView<'_> {
             sink.set_some(&GROUP_HEADROOM, labels, headroom);
         }
         let partitions = self.log.partitions.len();
-        let committed = topic.commits.iter().filter(|commit| usize::try_from(commit.partition).is_ok_and(|index| index < partitions));
+        let committed = topic
+            .commits
+            .iter()
+            .filter(|commit| usize::try_from(commit.partition).is_ok_and(|index| index < partitions));
         sink.set(&GROUP_UNCOMMITTED, labels, count(partitions.saturating_sub(committed.count())));
         sink.set(&GROUP_AHEAD, labels, count(lags.iter().filter(|(lag, _)| lag.ahead).count()));
         sink.set(&GROUP_PROGRESS, labels, topic.progress);

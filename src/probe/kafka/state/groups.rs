@@ -164,7 +164,8 @@ impl State {
             if topic.partitions.is_empty() || !admits(&topic.name) {
                 continue;
             }
-            let (name, mut state) = known.remove_entry(&*topic.name).unwrap_or_else(|| (Arc::from(topic.name), GroupTopic::default()));
+            let (name, mut state) =
+                known.remove_entry(&*topic.name).unwrap_or_else(|| (Arc::from(topic.name), GroupTopic::default()));
             state.set(topic.partitions, wall);
             state.incomplete = topic.incomplete;
             group.topics.insert(name, state);
@@ -202,7 +203,11 @@ impl State {
 
 impl Commit {
     /// What the age of the first unread record depends on, if the lag was worked out in this round.
-    pub(in super::super) fn target<'l>(&self, log: &'l TopicState, round: u64) -> Option<(Target, &'l super::PartitionState)> {
+    pub(in super::super) fn target<'l>(
+        &self,
+        log: &'l TopicState,
+        round: u64,
+    ) -> Option<(Target, &'l super::PartitionState)> {
         self.lag.filter(|(_, told)| *told == round)?;
         let partition = log.partitions.get(usize::try_from(self.partition).ok()?)?;
         let start = if partition.start.1 == 0 { 0 } else { partition.start.0 };

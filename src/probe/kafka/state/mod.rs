@@ -75,7 +75,8 @@ impl State {
     pub(super) fn known_brokers(&self) -> BTreeSet<i32> {
         let Some(topology) = &self.topology else { return BTreeSet::new() };
         let live = topology.brokers.iter().map(|broker| broker.id);
-        let holders = topology.topics.iter().flat_map(|topic| &topic.partitions).flat_map(|partition| &partition.replicas);
+        let holders =
+            topology.topics.iter().flat_map(|topic| &topic.partitions).flat_map(|partition| &partition.replicas);
         live.chain(holders.copied()).collect()
     }
 

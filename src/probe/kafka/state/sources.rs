@@ -49,7 +49,13 @@ pub(in super::super) struct Sources(BTreeMap<Source, Round>);
 
 impl Sources {
     /// Notes a round: of `asked` brokers, `failed` brought nothing.
-    pub(in super::super) fn note(&mut self, source: Source, (asked, failed): (usize, usize), duration: Duration, wall: f64) {
+    pub(in super::super) fn note(
+        &mut self,
+        source: Source,
+        (asked, failed): (usize, usize),
+        duration: Duration,
+        wall: f64,
+    ) {
         let round = self.0.entry(source).or_default();
         round.success = failed < asked || asked == 0;
         round.partial = failed > 0;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::client::api::metadata::{Partition, Topic, Topology};
 use super::super::client::ErrorCode;
+use super::super::client::api::metadata::{Partition, Topic, Topology};
 use super::super::skew::Rate;
 use super::super::timeline::Timeline;
 use super::{State, is_fresh};
@@ -91,7 +91,10 @@ impl State {
         let mut known = std::mem::take(&mut self.topics);
         for topic in &topology.topics {
             let same = |state: &TopicState| state.id == topic.id;
-            let state = known.remove(&topic.name).filter(same).unwrap_or_else(|| TopicState { id: topic.id, ..TopicState::default() });
+            let state = known
+                .remove(&topic.name)
+                .filter(same)
+                .unwrap_or_else(|| TopicState { id: topic.id, ..TopicState::default() });
             let state = self.follow(topic, state, wall);
             self.topics.insert(Arc::clone(&topic.name), state);
         }
@@ -106,7 +109,11 @@ impl State {
         let (before, now) = (state.partitions.len(), topic.partitions.len());
         let changes = self.counters.count_changes.entry(Arc::clone(&topic.name)).or_default();
         if before != 0 && before != now {
-            if now > before { changes.0 += 1 } else { changes.1 += 1 }
+            if now > before {
+                changes.0 += 1
+            } else {
+                changes.1 += 1
+            }
             state.count_changed = Some(wall);
         }
         state.partitions.truncate(now);
@@ -130,7 +137,10 @@ impl State {
     }
 
     /// The partitions with a leader, by leader: what is asked of each broker.
-    pub(in super::super) fn by_leader<T>(&self, ask: impl Fn(i32, &PartitionState) -> T) -> BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>> {
+    pub(in super::super) fn by_leader<T>(
+        &self,
+        ask: impl Fn(i32, &PartitionState) -> T,
+    ) -> BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>> {
         let mut leaders: BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>> = BTreeMap::new();
         let live = self.live_brokers();
         for (name, topic) in &self.topics {
