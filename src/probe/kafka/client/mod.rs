@@ -9,12 +9,17 @@ mod breaker;
 pub mod connect;
 mod connection;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod frame;
+pub mod fuzz;
 mod login;
 #[cfg(feature = "msk-iam")]
 mod msk;
 mod peer;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::collections::HashMap;
