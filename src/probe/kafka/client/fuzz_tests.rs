@@ -45,7 +45,8 @@ fn sample(api: Api, version: i16) -> Option<Bytes> {
         Api::FindCoordinator => encode(&find_coordinator(v), v),
         Api::DescribeGroups => encode(&describe_groups(v), v),
         Api::ListGroups => {
-            let mut group = list::ListedGroup::default().with_group_id(GroupId(text("g"))).with_protocol_type(text("consumer"));
+            let mut group =
+                list::ListedGroup::default().with_group_id(GroupId(text("g"))).with_protocol_type(text("consumer"));
             if v >= 4 {
                 group.group_state = text("Stable");
             }
@@ -54,9 +55,10 @@ fn sample(api: Api, version: i16) -> Option<Bytes> {
             }
             encode(&messages::ListGroupsResponse::default().with_groups(vec![group.clone(), group]), v)
         }
-        Api::SaslHandshake => {
-            encode(&messages::SaslHandshakeResponse::default().with_mechanisms(vec![text("PLAIN"), text("SCRAM-SHA-512")]), v)
-        }
+        Api::SaslHandshake => encode(
+            &messages::SaslHandshakeResponse::default().with_mechanisms(vec![text("PLAIN"), text("SCRAM-SHA-512")]),
+            v,
+        ),
         Api::ApiVersions => {
             let api = |key| versions::ApiVersion::default().with_api_key(key).with_min_version(1).with_max_version(9);
             encode(&messages::ApiVersionsResponse::default().with_api_keys(vec![api(3), api(69)]), v)
@@ -78,7 +80,8 @@ fn sample(api: Api, version: i16) -> Option<Bytes> {
                 .with_replicas(brokers(&[1, 2, 3]))
                 .with_adding_replicas(brokers(&[3]))
                 .with_removing_replicas(brokers(&[1]));
-            let topic = moves::OngoingTopicReassignment::default().with_name(topic("t")).with_partitions(vec![partition]);
+            let topic =
+                moves::OngoingTopicReassignment::default().with_name(topic("t")).with_partitions(vec![partition]);
             encode(&messages::ListPartitionReassignmentsResponse::default().with_topics(vec![topic]), v)
         }
         Api::DescribeQuorum => encode(&describe_quorum(v), v),
@@ -100,7 +103,8 @@ fn metadata(version: i16) -> messages::MetadataResponse {
     let topic = meta::MetadataResponseTopic::default()
         .with_name(Some(topic("t")))
         .with_partitions(vec![partition.clone(), partition.with_partition_index(1)]);
-    let broker = meta::MetadataResponseBroker::default().with_node_id(BrokerId(1)).with_host(text("k1")).with_port(9092);
+    let broker =
+        meta::MetadataResponseBroker::default().with_node_id(BrokerId(1)).with_host(text("k1")).with_port(9092);
     messages::MetadataResponse::default()
         .with_brokers(vec![broker.clone().with_rack(Some(text("r"))), broker])
         .with_cluster_id((version >= 2).then(|| text("c")))
@@ -109,7 +113,8 @@ fn metadata(version: i16) -> messages::MetadataResponse {
 }
 
 fn list_offsets(version: i16) -> messages::ListOffsetsResponse {
-    let mut partition = offsets::ListOffsetsPartitionResponse::default().with_timestamp(1_700_000_000_000).with_offset(42);
+    let mut partition =
+        offsets::ListOffsetsPartitionResponse::default().with_timestamp(1_700_000_000_000).with_offset(42);
     if version >= 4 {
         partition.leader_epoch = 3;
     }
@@ -119,11 +124,12 @@ fn list_offsets(version: i16) -> messages::ListOffsetsResponse {
 
 fn offset_fetch(version: i16) -> messages::OffsetFetchResponse {
     if version >= 8 {
-        let partition = commits::OffsetFetchResponsePartitions::default()
-            .with_committed_offset(42)
-            .with_metadata(Some(text("m")));
-        let topic = commits::OffsetFetchResponseTopics::default().with_name(topic("t")).with_partitions(vec![partition]);
-        let group = commits::OffsetFetchResponseGroup::default().with_group_id(GroupId(text("g"))).with_topics(vec![topic]);
+        let partition =
+            commits::OffsetFetchResponsePartitions::default().with_committed_offset(42).with_metadata(Some(text("m")));
+        let topic =
+            commits::OffsetFetchResponseTopics::default().with_name(topic("t")).with_partitions(vec![partition]);
+        let group =
+            commits::OffsetFetchResponseGroup::default().with_group_id(GroupId(text("g"))).with_topics(vec![topic]);
         return messages::OffsetFetchResponse::default().with_groups(vec![group.clone(), group]);
     }
     let mut partition = commits::OffsetFetchResponsePartition::default().with_committed_offset(42);
@@ -136,7 +142,8 @@ fn offset_fetch(version: i16) -> messages::OffsetFetchResponse {
 
 fn find_coordinator(version: i16) -> messages::FindCoordinatorResponse {
     if version >= 4 {
-        let one = coordinator::Coordinator::default().with_key(text("g")).with_node_id(BrokerId(2)).with_host(text("k2"));
+        let one =
+            coordinator::Coordinator::default().with_key(text("g")).with_node_id(BrokerId(2)).with_host(text("k2"));
         return messages::FindCoordinatorResponse::default().with_coordinators(vec![one.clone(), one]);
     }
     messages::FindCoordinatorResponse::default().with_node_id(BrokerId(2)).with_host(text("k2")).with_port(9092)
@@ -173,8 +180,10 @@ fn describe_configs(version: i16) -> messages::DescribeConfigsResponse {
         one.config_type = 3;
         one.documentation = Some(text("d"));
     }
-    let result =
-        config::DescribeConfigsResult::default().with_resource_type(2).with_resource_name(text("t")).with_configs(vec![one]);
+    let result = config::DescribeConfigsResult::default()
+        .with_resource_type(2)
+        .with_resource_name(text("t"))
+        .with_configs(vec![one]);
     messages::DescribeConfigsResponse::default().with_results(vec![result])
 }
 
@@ -197,7 +206,8 @@ fn describe_quorum(version: i16) -> messages::DescribeQuorumResponse {
         .with_leader_id(BrokerId(1))
         .with_current_voters(vec![voter.clone()])
         .with_observers(vec![voter]);
-    let topic = voters::TopicData::default().with_topic_name(topic("__cluster_metadata")).with_partitions(vec![partition]);
+    let topic =
+        voters::TopicData::default().with_topic_name(topic("__cluster_metadata")).with_partitions(vec![partition]);
     messages::DescribeQuorumResponse::default().with_topics(vec![topic])
 }
 

@@ -14,6 +14,8 @@ pub(crate) mod fake;
 mod frame;
 pub mod fuzz;
 mod login;
+#[cfg(test)]
+mod login_tests;
 #[cfg(feature = "msk-iam")]
 mod msk;
 mod peer;
