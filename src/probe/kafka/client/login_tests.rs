@@ -85,7 +85,7 @@ async fn real_brokers_let_us_in_and_keep_us_out() {
     let wrong = access(folder.path(), &text(&files.ca), "wrong").unwrap();
     let failure = ask(&wrong).await.unwrap_err();
     assert_eq!(failure.reason, Reason::Auth, "{failure}");
-    assert!(failure.detail.contains("401 invalid_client: who are you?"), "{failure}");
+    assert!(failure.detail.contains("401 invalid_client: who are  you?"), "{failure}");
     let (other, _other_task) = token_server(user.token(-300)).await;
     let expired = text(&files.ca).replace(&server, &other);
     let failure = ask(&access(folder.path(), &expired, "a secret: ü").unwrap()).await.unwrap_err();

@@ -38,7 +38,7 @@ pub use reader::{Malformed, Reader};
 use self::api::{Api, Request};
 use self::connect::Dialer;
 use self::login::Login;
-use self::peer::{Peer, Via, lock};
+use self::peer::{GRACE, Peer, Via, lock};
 use super::access::Access;
 use crate::probe::net::{Net, clean};
 use crate::probe::{Failure, Reason};
@@ -182,7 +182,7 @@ impl Client {
                 }
             }
         };
-        match timeout_at(Instant::now() + self.shared.limit, race).await {
+        match timeout_at(Instant::now() + self.shared.limit + GRACE, race).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(summary(&failures)),
             Err(_) => {
