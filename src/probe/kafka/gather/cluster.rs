@@ -45,6 +45,7 @@ impl Collector {
     /// # Errors
     /// Nobody tells what topics there are, or no broker which groups.
     pub(in super::super) async fn gather_cluster(&self) -> Result<(), Failure> {
+        self.state.lock().cluster_round += 1;
         let groups = {
             let _listing = self.listing.lock().await;
             self.list().await?
@@ -77,7 +78,6 @@ impl Collector {
         self.client.learn(&topology.brokers.iter().map(address).collect::<Vec<_>>());
         let brokers = topology.brokers.iter().map(|broker| broker.id).collect();
         let mut state = self.state.lock();
-        state.cluster_round += 1;
         state.set_topology(topology, |topic| self.config.topics.admits(topic), wall());
         Ok(brokers)
     }
