@@ -14,6 +14,10 @@ mod kafka;
 mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
+/// The readers of a Kafka broker's bytes, for the fuzz targets.
+#[cfg(feature = "kafka")]
+#[doc(hidden)]
+pub use kafka::client::fuzz as kafka_fuzz;
 /// The readers of a MongoDB peer's bytes, for the fuzz targets.
 #[cfg(feature = "mongodb")]
 #[doc(hidden)]

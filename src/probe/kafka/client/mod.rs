@@ -9,12 +9,19 @@ mod breaker;
 pub mod connect;
 mod connection;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod frame;
+pub mod fuzz;
 mod login;
+#[cfg(test)]
+mod login_tests;
 #[cfg(feature = "msk-iam")]
 mod msk;
 mod peer;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::collections::HashMap;
@@ -31,7 +38,7 @@ pub use reader::{Malformed, Reader};
 use self::api::{Api, Request};
 use self::connect::Dialer;
 use self::login::Login;
-use self::peer::{Peer, Via, lock};
+use self::peer::{GRACE, Peer, Via, lock};
 use super::access::Access;
 use crate::probe::net::{Net, clean};
 use crate::probe::{Failure, Reason};
@@ -175,7 +182,7 @@ impl Client {
                 }
             }
         };
-        match timeout_at(Instant::now() + self.shared.limit, race).await {
+        match timeout_at(Instant::now() + self.shared.limit + GRACE, race).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(summary(&failures)),
             Err(_) => {
