@@ -29,12 +29,14 @@ use crate::settings::Settings;
 
 /// Every probe type of this build, in the order in which documentation lists them.
 pub const KINDS: &[Kind] = &[
+    #[cfg(feature = "kafka")]
+    Kind::of::<kafka::KafkaCanary>(),
     #[cfg(feature = "mongodb")]
     Kind::of::<mongodb::Mongodb>(),
 ];
 
 /// Probe types that exist but may be compiled out: a configuration that names one is told "not in this build".
-pub const OPTIONAL: &[&str] = &["mongodb"];
+pub const OPTIONAL: &[&str] = &["kafka_canary", "mongodb"];
 
 /// A type of synthetic check.
 ///
