@@ -12,6 +12,8 @@ pub mod net;
 mod kafka;
 #[cfg(feature = "mongodb")]
 mod mongodb;
+#[cfg(any(feature = "kafka", feature = "mongodb"))]
+mod sasl;
 /// The readers of a MongoDB peer's bytes, for the fuzz targets.
 #[cfg(feature = "mongodb")]
 #[doc(hidden)]

@@ -12,11 +12,13 @@ use std::fmt;
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::spec::BinarySubtype;
 use bson::{Binary, rawdoc};
+use md5::{Digest, Md5};
 use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
 
 use super::hello::Hello;
-use super::scram::{ClientFirst, Credentials, Hash, Proof};
 use super::wire::Connection;
+use crate::probe::sasl::scram::{ClientFirst, Credentials, Hash, Proof};
 use crate::probe::{Failure, Reason};
 
 /// Where users that are known by their certificate live.
@@ -44,7 +46,7 @@ impl Auth {
     /// # Errors
     /// What is wrong with the name or the password, in words and without either.
     pub(super) fn scram(hash: Hash, username: &str, password: &str, source: &str) -> Result<Self, String> {
-        let credentials = Credentials::new(hash, username, password)?;
+        let credentials = Credentials::new(hash, username, prepare(hash, username, password)?)?;
         Ok(Self(Method::Scram { credentials, source: source.to_owned() }))
     }
 
@@ -160,6 +162,21 @@ impl Attempt<'_> {
     }
 }
 
+/// A password as MongoDB wants it: SASLprep for SHA-256, its own digest for SHA-1 ("Authentication" of the driver
+/// specifications; the name itself is used as it is in both).
+fn prepare(hash: Hash, username: &str, password: &str) -> Result<Zeroizing<String>, String> {
+    match hash {
+        Hash::Sha1 => {
+            let clear = Zeroizing::new(format!("{username}:mongo:{password}"));
+            Ok(Zeroizing::new(Md5::digest(clear.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()))
+        }
+        _ => match stringprep::saslprep(password) {
+            Ok(prepared) => Ok(Zeroizing::new(prepared.into_owned())),
+            Err(_) => Err("the password has characters that SASLprep (RFC 4013) forbids".to_owned()),
+        },
+    }
+}
+
 fn sasl_start(credentials: &Credentials, first: &ClientFirst) -> RawDocumentBuf {
     rawdoc! {
         "saslStart": 1,
@@ -206,5 +223,41 @@ fn message_of(reply: &RawDocument) -> Result<&[u8], Failure> {
     match reply.get("payload") {
         Ok(Some(RawBsonRef::Binary(binary))) => Ok(binary.bytes),
         _ => Err(Failure::new(Reason::Protocol, "SCRAM: the server's answer has no payload")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What SHA-1 users' passwords are is in the example of MongoDB's specification of SCRAM-SHA-1: the server's messages
+    /// there are answered with the proof that is printed there.
+    #[tokio::test]
+    async fn sha_1_passwords_are_digests() {
+        let password = prepare(Hash::Sha1, "user", "pencil").unwrap();
+        let user = Credentials::new(Hash::Sha1, "user", password).unwrap();
+        let first = user.begin_with("fyko+d2lbbFgONRv9qkxdawL".to_owned());
+        let server_first =
+            "r=fyko+d2lbbFgONRv9qkxdawLHo+Vgk7qvUOKUwuWLIWg4l/9SraGMHEE,s=rQ9ZY3MntBeuP3E1TDVC4w==,i=10000";
+        let proof = user.prove(&first, server_first.as_bytes()).await.unwrap();
+        assert_eq!(proof.message.rsplit_once(",p=").unwrap().1, "MC2T8BvbmWRckDw8oWl5IVghwCY=");
+        proof.verify(b"v=UMWeI25JD1yNYZRMpZ4VHvhZ9e0=").unwrap();
+    }
+
+    #[test]
+    fn other_passwords_are_normalized() {
+        assert_eq!(*prepare(Hash::Sha256, "user", "\u{2168}\u{ad}").unwrap(), "IX");
+        assert!(prepare(Hash::Sha256, "user", "bell\u{7}").is_err());
+    }
+
+    #[test]
+    fn broken_messages_are_survived() {
+        crate::corpus::each("scram", |bytes| match super::super::fuzz::scram(bytes) {
+            Ok(_) => true,
+            Err(failure) => {
+                assert!(matches!(failure.reason, Reason::Auth | Reason::Protocol), "{failure}");
+                false
+            }
+        });
     }
 }

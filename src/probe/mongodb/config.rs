@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::settings::{Endpoint, FileContent, HostPort, Invalid, Item, Secret, Section, Settings, Value};
+use crate::probe::net::TlsConfig;
+use crate::settings::{Endpoint, HostPort, Invalid, Item, Secret, Section, Settings, Value};
 
 /// MongoDB's own port, which an address may leave out.
 const PORT: u16 = 27017;
@@ -34,16 +35,6 @@ impl Seeds {
             _ => self == other,
         }
     }
-}
-
-/// How TLS is done.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct TlsConfig {
-    pub(super) ca: Option<FileContent>,
-    /// A client's chain and key; MongoDB's custom of one file with both is the same file twice.
-    pub(super) client: Option<(FileContent, FileContent)>,
-    pub(super) server_name: Option<String>,
-    pub(super) insecure: bool,
 }
 
 /// How a new connection authenticates.
@@ -84,7 +75,8 @@ impl Value for Mechanism {
 impl Settings for Config {
     fn read(section: &mut Section<'_>) -> Option<Self> {
         let seeds = read_seeds(section);
-        let tls = read_tls(section);
+        // What MongoDB's drivers do by default: TLS for `srv` and none for `hosts`.
+        let tls = TlsConfig::read(section, section.has("srv"));
         let login = read_login(section, tls.as_ref());
         let discover = section.or("discover", true);
         Some(Self { seeds: seeds?, discover, tls, login: login? })
@@ -119,33 +111,6 @@ fn read_seeds(section: &mut Section<'_>) -> Option<Seeds> {
         Seeds::Hosts(all)
     });
     hosts.or_else(|| srv.map(Seeds::Srv))
-}
-
-/// `tls = true`, `false`, or a table. The default is what MongoDB's drivers do: TLS for `srv` and none for `hosts`.
-fn read_tls(section: &mut Section<'_>) -> Option<TlsConfig> {
-    if section.has("tls") && !section.is_table("tls") {
-        return section.optional::<bool>("tls")?.then(TlsConfig::default);
-    }
-    if !section.has("tls") {
-        return section.has("srv").then(TlsConfig::default);
-    }
-    section.section("tls", |tls| {
-        let chain = tls.optional::<FileContent>("cert_file");
-        let key = tls.optional::<FileContent>("key_file");
-        if tls.has("key_file") && !tls.has("cert_file") {
-            tls.problem(Some("key_file"), "`key_file`: needs a `cert_file`");
-        }
-        let client = chain.map(|chain| {
-            let key = key.unwrap_or_else(|| chain.clone());
-            (chain, key)
-        });
-        Some(TlsConfig {
-            ca: tls.optional("ca_file"),
-            client,
-            server_name: tls.optional("server_name"),
-            insecure: tls.or("insecure", false),
-        })
-    })
 }
 
 fn read_login(section: &mut Section<'_>, tls: Option<&TlsConfig>) -> Option<Login> {

@@ -8,15 +8,14 @@ use tokio::net::TcpStream;
 
 use super::auth::Auth;
 use super::census::Census;
-use super::config::{Config, Login, ScramHash, TlsConfig};
+use super::config::{Config, Login, ScramHash};
 use super::hello::hello;
 use super::metrics::{AUTH, COMMAND, CONNECT, HELLO, RESOLVE, TCP, TCP_CLOCK, TLS};
-use super::scram::Hash;
 use super::wire::Connection;
 use crate::metrics::{Recorder, Target};
-use crate::probe::net::{ClientCertificate, Net, Tls, TlsOptions, connect_any};
+use crate::probe::net::{Net, Tls, connect_any};
+use crate::probe::sasl::scram::Hash;
 use crate::probe::{Failure, Reason};
-use crate::settings::FileContent;
 
 /// Connects to members as the configuration says.
 pub(super) struct Connector {
@@ -31,7 +30,7 @@ impl Connector {
     /// # Errors
     /// What is wrong with a certificate, a key or the credentials, in words.
     pub(super) fn new(config: &Config, net: &Net) -> Result<Self, String> {
-        let tls = config.tls.as_ref().map(|tls| new_tls(tls, net)).transpose()?;
+        let tls = config.tls.as_ref().map(|tls| tls.build(net)).transpose()?;
         Ok(Self { net: net.clone(), tls, auth: new_auth(&config.login)? })
     }
 
@@ -42,19 +41,6 @@ impl Connector {
         let verdict = visit.connect().await;
         visit.target.finish(verdict);
     }
-}
-
-fn new_tls(config: &TlsConfig, net: &Net) -> Result<Tls, String> {
-    // Where only the configuration is checked, without its secret files, there is nothing to read.
-    let there = |file: &FileContent| !file.is_placeholder();
-    let client = config.client.as_ref().filter(|(chain, key)| there(chain) && there(key));
-    let options = TlsOptions {
-        ca: config.ca.as_ref().filter(|file| there(file)).map(FileContent::bytes),
-        client: client.map(|(chain, key)| ClientCertificate { chain: chain.bytes(), key: key.bytes() }),
-        server_name: config.server_name.as_deref(),
-        insecure: config.insecure,
-    };
-    Tls::new(&options, net)
 }
 
 fn new_auth(login: &Login) -> Result<Auth, String> {

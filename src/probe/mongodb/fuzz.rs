@@ -5,8 +5,8 @@ use futures_util::FutureExt;
 use tokio::io::{join, sink};
 
 use super::hello::{Hello, hello};
-use super::scram::{Proof, ServerFirst};
 use super::wire::Connection;
+use crate::probe::sasl::scram::{Proof, ServerFirst};
 use crate::probe::{Failure, Reason};
 
 /// What `hello` makes of a peer that answers with these bytes.

@@ -15,7 +15,6 @@ mod connect;
 pub mod fuzz;
 mod hello;
 mod metrics;
-mod scram;
 mod wire;
 
 use std::pin::pin;

@@ -9,6 +9,7 @@ mod connect;
 mod resolve;
 mod tcp_info;
 mod tls;
+mod tls_config;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::{Failure, Reason};
 pub use certificate::CertInfo;
 pub use connect::{Clock, Connected, connect, connect_any};
 pub use tls::{ClientCertificate, Tls, TlsOptions, TlsStream, read_failure};
+pub use tls_config::TlsConfig;
 
 /// What probes share for reaching their targets: the resolver and the system's trust roots. Cheap to make and to clone;
 /// both parts are read at their first use, because building a probe does no I/O.

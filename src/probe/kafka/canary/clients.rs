@@ -1,19 +1,25 @@
 //! librdkafka's two clients: how they are set up, and what they call back.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, ProducerContext};
+use tokio::runtime::Handle;
 
 use super::books::Books;
 use super::config::Config;
 use super::errors;
 use super::ledger::Id;
+use crate::probe::kafka::access::{Sasl, ScramHash};
+use crate::probe::kafka::client::connect::Dialer;
+use crate::probe::net::TlsConfig;
+use crate::settings::{FileContent, Secret};
 
 /// The producer.
 pub(super) type Producer = BaseProducer<Callbacks>;
@@ -31,18 +37,16 @@ const METADATA_MS: &str = "10000";
 /// What librdkafka calls back, on the threads that poll.
 #[derive(Clone)]
 pub(super) struct Callbacks {
-    books: Arc<Books>,
-}
-
-impl Callbacks {
-    /// Everything is entered in `books`.
-    pub(super) fn new(books: &Arc<Books>) -> Self {
-        Self { books: Arc::clone(books) }
-    }
+    /// Where everything is entered.
+    pub(super) books: Arc<Books>,
+    /// Who has tokens.
+    pub(super) dialer: Arc<Dialer>,
+    /// What fetches them.
+    pub(super) runtime: Handle,
 }
 
 impl ClientContext for Callbacks {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = false;
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     /// Brokers come and go, and librdkafka says so each time: nothing that a person has to read. What makes a run fail is
     /// in its verdict.
@@ -57,6 +61,15 @@ impl ClientContext for Callbacks {
             Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {}
             Some(code) => self.books.trouble(errors::event(code, text)),
         }
+    }
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let (token, lifetime) = self.runtime.block_on(self.dialer.token()).ok_or("there are no tokens")??;
+        // librdkafka wants the wall clock's time, in milliseconds.
+        let until = SystemTime::now().duration_since(UNIX_EPOCH)? + lifetime;
+        let lifetime_ms = i64::try_from(until.as_millis())?;
+        // The principal is for librdkafka's log; brokers take it from the token.
+        Ok(OAuthToken { token: token.to_string(), principal_name: "midwatch".to_owned(), lifetime_ms })
     }
 }
 
@@ -75,7 +88,7 @@ impl ProducerContext for Callbacks {
 
 /// What both clients have in common.
 fn common(config: &Config) -> ClientConfig {
-    let bootstrap: Vec<_> = config.bootstrap.iter().map(ToString::to_string).collect();
+    let bootstrap: Vec<_> = config.access.bootstrap.iter().map(ToString::to_string).collect();
     let mut settings = ClientConfig::new();
     settings
         .set("bootstrap.servers", bootstrap.join(","))
@@ -85,7 +98,53 @@ fn common(config: &Config) -> ClientConfig {
         .set("socket.nagle.disable", "true")
         .set("topic.metadata.refresh.interval.ms", METADATA_MS)
         .set("log.connection.close", "false");
+    let (tls, sasl) = (config.access.tls.as_ref(), config.access.sasl.as_ref());
+    settings.set(
+        "security.protocol",
+        match (tls.is_some(), sasl.is_some()) {
+            (false, false) => "plaintext",
+            (true, false) => "ssl",
+            (false, true) => "sasl_plaintext",
+            (true, true) => "sasl_ssl",
+        },
+    );
+    if let Some(tls) = tls {
+        set_tls(&mut settings, tls);
+    }
+    match sasl {
+        None => {}
+        Some(Sasl::Plain { username, password }) => set_login(&mut settings, "PLAIN", username, password),
+        Some(Sasl::Scram { hash: ScramHash::Sha256, username, password }) => {
+            set_login(&mut settings, "SCRAM-SHA-256", username, password);
+        }
+        Some(Sasl::Scram { hash: ScramHash::Sha512, username, password }) => {
+            set_login(&mut settings, "SCRAM-SHA-512", username, password);
+        }
+        Some(Sasl::Bearer(_)) => {
+            settings.set("sasl.mechanism", "OAUTHBEARER");
+        }
+    }
     settings
+}
+
+fn set_login(settings: &mut ClientConfig, mechanism: &str, username: &str, password: &Secret) {
+    settings.set("sasl.mechanism", mechanism).set("sasl.username", username).set("sasl.password", password.expose());
+}
+
+/// The contents of files rather than their paths: what was checked is what is used.
+fn set_tls(settings: &mut ClientConfig, tls: &TlsConfig) {
+    let text = |file: &FileContent| String::from_utf8_lossy(file.bytes()).into_owned();
+    match &tls.ca {
+        Some(ca) => settings.set("ssl.ca.pem", text(ca)),
+        // The system's roots, wherever this system has them.
+        None => settings.set("ssl.ca.location", "probe"),
+    };
+    if let Some((chain, key)) = &tls.client {
+        settings.set("ssl.certificate.pem", text(chain)).set("ssl.key.pem", text(key));
+    }
+    if tls.insecure {
+        settings.set("enable.ssl.certificate.verification", "false");
+    }
 }
 
 /// A producer that sends each record at once and counts it as sent only when all in-sync replicas have it.

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::settings::{Endpoint, HostPort, Invalid, Item, Section, Settings, Value};
+use crate::probe::kafka::access::{Access, Sasl};
+use crate::settings::{Invalid, Item, Section, Settings, Value};
 
-/// Kafka's own port, which an address may leave out.
-const PORT: u16 = 9092;
 /// The topic unless the configuration names another.
 const TOPIC: &str = "midwatch-canary";
 /// How long a record may take unless the configuration says otherwise.
@@ -14,7 +13,7 @@ const SLA: Duration = Duration::from_secs(2);
 /// The keys of a canary.
 #[derive(Debug, PartialEq)]
 pub struct Config {
-    pub(super) bootstrap: Vec<HostPort>,
+    pub(super) access: Access,
     pub(super) topic: String,
     pub(super) manage: Manage,
     /// How long a record may take to be acknowledged, and to come back.
@@ -38,15 +37,19 @@ impl Value for Manage {
 
 impl Settings for Config {
     fn read(section: &mut Section<'_>) -> Option<Self> {
-        let bootstrap = section.required::<Vec<Endpoint<PORT>>>("bootstrap");
-        if bootstrap.as_ref().is_some_and(Vec::is_empty) {
-            section.problem(Some("bootstrap"), "`bootstrap`: expected at least one address");
-        }
+        let access = Access::read(section);
         let topic = section.checked::<String>("topic", |name| is_topic(name)).unwrap_or_else(|| TOPIC.to_owned());
         let manage = section.or("manage", Manage::None);
         let sla = section.checked("sla", is_sla).unwrap_or(SLA);
-        let bootstrap = bootstrap?.into_iter().map(|endpoint| endpoint.0).collect();
-        Some(Self { bootstrap, topic, manage, sla })
+        let access = access?;
+        if access.tls.as_ref().is_some_and(|tls| tls.server_name.is_some()) {
+            section.problem(Some("tls"), "`tls`: librdkafka checks the host's own name, it has no `server_name`");
+        }
+        if manage == Manage::Create && matches!(access.sasl, Some(Sasl::Bearer(_))) {
+            let words = "`manage`: librdkafka cannot create topics with a token: create the topic, and use \"none\"";
+            section.problem(Some("manage"), words);
+        }
+        Some(Self { access, topic, manage, sla })
     }
 }
 

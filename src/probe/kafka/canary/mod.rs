@@ -34,17 +34,18 @@ use tokio::time::{Instant, timeout_at};
 
 use self::books::{LiveSlot, Sent};
 use self::config::Config;
-use self::connect::Connector;
 use self::metrics::{AVAILABLE, CONNECT_LATENCY, start_counters};
 use self::session::Session;
 use self::view::{Partition, State, View};
 use crate::metrics::{Desc, Live, Recorder, Target};
+use crate::probe::kafka::client::connect::Dialer;
 use crate::probe::{Cycle, Failure, Probe, Reason, Shared};
+use crate::settings::HostPort;
 
 /// The probe type `kafka_canary`.
 pub(in crate::probe) struct KafkaCanary {
     config: Arc<Config>,
-    connector: Connector,
+    dialer: Arc<Dialer>,
     live: LiveSlot,
     session: Mutex<Option<Arc<Session>>>,
     memory: Arc<Mutex<Memory>>,
@@ -54,7 +55,7 @@ pub(in crate::probe) struct KafkaCanary {
 #[derive(Debug, Default)]
 struct Memory {
     /// The brokers that have series, each with the address that it advertised last.
-    brokers: BTreeMap<i32, Option<(String, u16)>>,
+    brokers: BTreeMap<i32, Option<HostPort>>,
     /// Whether a run has waited for the consumer before: later ones go on with what is there.
     settled: bool,
 }
@@ -79,11 +80,11 @@ impl Probe for KafkaCanary {
     type Config = Config;
 
     fn new(config: &Arc<Config>, shared: &Shared, previous: Option<&Self>) -> Result<Self, String> {
-        let connector = Connector::new(config, &shared.net)?;
+        let dialer = Arc::new(Dialer::new(&config.access, &shared.net)?);
         let live = previous.map(|previous| Arc::clone(&previous.live)).unwrap_or_default();
         let brokers = previous.map(|previous| previous.memory().brokers.clone()).unwrap_or_default();
         let memory = Arc::new(Mutex::new(Memory { brokers, settled: false }));
-        Ok(Self { config: Arc::clone(config), connector, live, session: Mutex::default(), memory })
+        Ok(Self { config: Arc::clone(config), dialer, live, session: Mutex::default(), memory })
     }
 
     async fn run(&self, _cycle: Cycle, rec: &mut Recorder) -> Result<(), Failure> {
@@ -128,7 +129,7 @@ impl KafkaCanary {
         if let Some(session) = current.as_ref().filter(|session| !session.state().borrow().over) {
             return Ok(Arc::clone(session));
         }
-        let session = Session::start(&self.config, &self.live, tokio::runtime::Handle::current())?;
+        let session = Session::start(&self.config, &self.dialer, &self.live)?;
         let session = Arc::new(session);
         *current = Some(Arc::clone(&session));
         self.memory().settled = false;
@@ -149,7 +150,7 @@ impl KafkaCanary {
         let ready = async {
             let _ = timeout_at(deadline, states.wait_for(is_ready)).await;
         };
-        let unreachable = self.connector.reach_any(&self.config.bootstrap, deadline);
+        let unreachable = connect::despair(&self.dialer, &self.config.access.bootstrap, deadline);
         tokio::select! {
             () = ready => {}
             failure = unreachable => return Err(failure),
@@ -228,8 +229,8 @@ impl Visit<'_> {
 
     async fn connect(&self, target: &Target, label: &str) -> Result<(), Failure> {
         let address = self.canary.memory().brokers.get(&self.broker).cloned().flatten();
-        let Some((host, port)) = address else { return Ok(()) };
-        let took = target.phase("connect").run(self.canary.connector.connect(&host, port)).await?;
+        let Some(address) = address else { return Ok(()) };
+        let took = target.phase("connect").run(connect::connect(&self.canary.dialer, &address)).await?;
         self.rec.observe(&CONNECT_LATENCY, [label], took.as_secs_f64());
         Ok(())
     }

@@ -22,6 +22,7 @@ use super::config::{Config, Manage};
 use super::payload::Token;
 use super::view::{State, View};
 use super::{errors, topic};
+use crate::probe::kafka::client::connect::Dialer;
 use crate::probe::{Failure, Reason};
 
 /// How long a poll waits before it looks whether the session is over.
@@ -56,11 +57,11 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Starts one.
+    /// Starts one, within a runtime.
     ///
     /// # Errors
     /// `local` if this machine has no random numbers or no threads left.
-    pub(super) fn start(config: &Arc<Config>, live: &LiveSlot, runtime: Handle) -> Result<Self, Failure> {
+    pub(super) fn start(config: &Arc<Config>, dialer: &Arc<Dialer>, live: &LiveSlot) -> Result<Self, Failure> {
         let local = |what: &str, error: String| Failure::new(Reason::Local, format!("{what}: {error}"));
         let token = Token::random().map_err(|error| local("random numbers", error.to_string()))?;
         let books = Arc::new(Books::new(config.sla, live));
@@ -69,9 +70,9 @@ impl Session {
         let supervisor = Supervisor {
             config: Arc::clone(config),
             books: Arc::clone(&books),
+            callbacks: Callbacks { books: Arc::clone(&books), dialer: Arc::clone(dialer), runtime: Handle::current() },
             producer: Arc::clone(&producer),
             token,
-            runtime,
         };
         thread::Builder::new()
             .name("canary".to_owned())
@@ -112,9 +113,9 @@ impl Session {
 struct Supervisor {
     config: Arc<Config>,
     books: Arc<Books>,
+    callbacks: Callbacks,
     producer: ProducerSlot,
     token: Token,
-    runtime: Handle,
 }
 
 /// Ends the session when a thread of it ends, however it does.
@@ -138,10 +139,9 @@ impl Supervisor {
     }
 
     fn serve(&self, ended: &Receiver<()>) -> Result<(), Failure> {
-        let callbacks = || Callbacks::new(&self.books);
         let broken = |error: KafkaError| errors::failure("start librdkafka", &error);
-        let consumer = clients::consumer(&self.config, callbacks()).map_err(broken)?;
-        let producer = Arc::new(clients::producer(&self.config, callbacks()).map_err(broken)?);
+        let consumer = clients::consumer(&self.config, self.callbacks.clone()).map_err(broken)?;
+        let producer = Arc::new(clients::producer(&self.config, self.callbacks.clone()).map_err(broken)?);
         *self.producer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&producer));
         thread::scope(|scope| {
             // Ends the two other threads if this one panics.
@@ -257,12 +257,12 @@ impl Supervisor {
 
     /// Creates the topic or adds to it. That it cannot is a problem of the topic, if there is none, and else nobody's.
     fn manage(&self, view: &mut View, error: Option<Code>) {
-        let callbacks = Callbacks::new(&self.books);
+        let callbacks = self.callbacks.clone();
         if error == Some(Code::UnknownTopicOrPartition) {
-            let made = topic::create(&self.config, callbacks, &self.runtime, view);
+            let made = topic::create(&self.config, callbacks, view);
             view.problem = Some(made.err().unwrap_or_else(|| topic::being_made(&self.config.topic)));
         } else if error.is_none()
-            && let Err(failure) = topic::extend(&self.config, callbacks, &self.runtime, view)
+            && let Err(failure) = topic::extend(&self.config, callbacks, view)
         {
             tracing::debug!(reason = failure.reason.label(), detail = %failure.detail, "canary");
         }

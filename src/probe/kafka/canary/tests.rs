@@ -11,6 +11,7 @@ use super::KafkaCanary;
 use super::config::{Config, Manage};
 use crate::metrics::testing::Scrape;
 use crate::metrics::{Gauges, Live, Recorder, SeriesSet};
+use crate::probe::kafka::access::Access;
 use crate::probe::{Cycle, Failure, Probe as _, Reason, Shared};
 use crate::settings::HostPort;
 
@@ -34,7 +35,8 @@ impl Drop for Bench {
 
 fn config(bootstrap: &str) -> Config {
     let bootstrap = bootstrap.split(',').map(|address| address.parse::<HostPort>().unwrap()).collect();
-    Config { bootstrap, topic: TOPIC.to_owned(), manage: Manage::None, sla: SLA }
+    let access = Access { bootstrap, tls: None, sasl: None };
+    Config { access, topic: TOPIC.to_owned(), manage: Manage::None, sla: SLA }
 }
 
 fn bench(config: Config) -> Bench {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use tokio::runtime::Handle;
 
 use super::clients::{self, Callbacks};
 use super::config::Config;
@@ -23,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What the controller answers; that somebody else was faster is none.
-pub(super) fn create(config: &Config, callbacks: Callbacks, runtime: &Handle, view: &View) -> Result<(), Failure> {
+pub(super) fn create(config: &Config, callbacks: Callbacks, view: &View) -> Result<(), Failure> {
     let count = view.brokers.len();
     let replicas = count.min(REPLICAS);
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
@@ -34,6 +33,7 @@ pub(super) fn create(config: &Config, callbacks: Callbacks, runtime: &Handle, vi
         .set("cleanup.policy", "delete")
         .set("retention.ms", "3600000")
         .set("min.insync.replicas", in_sync);
+    let runtime = callbacks.runtime.clone();
     let admin = clients::admin(config, callbacks).map_err(|error| errors::failure("create the topic", &error))?;
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
     let answer = runtime.block_on(admin.create_topics([&topic], &options));
@@ -44,13 +44,14 @@ pub(super) fn create(config: &Config, callbacks: Callbacks, runtime: &Handle, vi
 ///
 /// # Errors
 /// What the controller answers; that somebody else was faster is none.
-pub(super) fn extend(config: &Config, callbacks: Callbacks, runtime: &Handle, view: &View) -> Result<(), Failure> {
+pub(super) fn extend(config: &Config, callbacks: Callbacks, view: &View) -> Result<(), Failure> {
     let new = additions(view);
     if new.is_empty() {
         return Ok(());
     }
     let assignment: Vec<&[i32]> = new.iter().map(Vec::as_slice).collect();
     let partitions = NewPartitions::new(&config.topic, view.partitions.len() + new.len()).assign(&assignment);
+    let runtime = callbacks.runtime.clone();
     let admin = clients::admin(config, callbacks).map_err(|error| errors::failure("add partitions", &error))?;
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
     let answer = runtime.block_on(admin.create_partitions([&partitions], &options));
@@ -95,9 +96,10 @@ pub(super) fn being_made(topic: &str) -> Failure {
 mod tests {
     use super::super::view::Partition;
     use super::*;
+    use crate::settings::HostPort;
 
     fn view(brokers: &[i32], partitions: &[&[i32]]) -> View {
-        let brokers = brokers.iter().map(|id| (*id, ("b".to_owned(), 1))).collect();
+        let brokers = brokers.iter().map(|id| (*id, HostPort { host: "b".to_owned(), port: 1 })).collect();
         let partitions = partitions.iter().enumerate().map(|(id, replicas)| Partition {
             id: i32::try_from(id).unwrap(),
             leader: replicas.first().copied(),

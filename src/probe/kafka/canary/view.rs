@@ -8,6 +8,7 @@ use rdkafka::metadata::{Metadata, MetadataTopic};
 
 use super::errors;
 use crate::probe::Failure;
+use crate::settings::HostPort;
 
 /// What runs see of a session.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +46,7 @@ impl State {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct View {
     /// The brokers that are up, with the addresses that they advertise to clients.
-    pub(super) brokers: BTreeMap<i32, (String, u16)>,
+    pub(super) brokers: BTreeMap<i32, HostPort>,
     /// The partitions of the topic, in the order of their ids.
     pub(super) partitions: Vec<Partition>,
     /// Why there are none.
@@ -67,7 +68,7 @@ impl View {
     pub(super) fn read(metadata: &Metadata, topic: &str) -> (Self, Option<Code>) {
         let port = |port: i32| u16::try_from(port).unwrap_or(0);
         let brokers = metadata.brokers().iter();
-        let brokers = brokers.map(|broker| (broker.id(), (broker.host().to_owned(), port(broker.port())))).collect();
+        let brokers = brokers.map(|broker| (broker.id(), HostPort { host: broker.host().to_owned(), port: port(broker.port()) })).collect();
         let about = metadata.topics().iter().find(|about| about.name() == topic);
         let error = about.and_then(MetadataTopic::error).map(Code::from);
         let mut partitions: Vec<_> = about

@@ -1,12 +1,24 @@
 //! The requests that midwatch sends, and its readers of their responses: one file for each API, in Kafka's own field order
 //! (`clients/src/main/resources/common/message` of Apache Kafka). Only what is used is kept.
 
+pub mod api_versions;
+pub mod configs;
+pub mod groups;
+pub mod list_offsets;
+pub mod log_dirs;
+pub mod metadata;
+pub mod offset_fetch;
+pub mod quorum;
+pub mod reassignments;
+pub mod sasl;
+
 use std::ops::RangeInclusive;
 
 use bytes::BytesMut;
 use kafka_protocol::protocol::Encodable;
 
-use super::reader::{Malformed, Reader};
+pub(super) use super::error::ErrorCode;
+pub(super) use super::reader::{Malformed, Reader};
 use crate::label_values::label_values;
 use crate::probe::{Failure, Reason};
 
@@ -39,6 +51,8 @@ label_values! {
         SaslAuthenticate = "SaslAuthenticate",
         /// Partitions that are being moved.
         ListPartitionReassignments = "ListPartitionReassignments",
+        /// The controllers of a cluster with KRaft.
+        DescribeQuorum = "DescribeQuorum",
         /// Groups of the new protocol (KIP-848) in detail.
         ConsumerGroupDescribe = "ConsumerGroupDescribe",
     }
@@ -61,6 +75,7 @@ impl Api {
             Self::DescribeLogDirs => 35,
             Self::SaslAuthenticate => 36,
             Self::ListPartitionReassignments => 46,
+            Self::DescribeQuorum => 55,
             Self::ConsumerGroupDescribe => 69,
         }
     }
@@ -82,6 +97,7 @@ impl Api {
             Self::DescribeLogDirs => 1..=4,
             Self::SaslAuthenticate => 0..=2,
             Self::ListPartitionReassignments => 0..=0,
+            Self::DescribeQuorum => 0..=2,
             Self::ConsumerGroupDescribe => 0..=1,
         }
     }
@@ -97,7 +113,7 @@ impl Api {
             Self::SaslHandshake => i16::MAX,
             Self::DescribeConfigs => 4,
             Self::DescribeLogDirs | Self::SaslAuthenticate => 2,
-            Self::ListPartitionReassignments | Self::ConsumerGroupDescribe => 0,
+            Self::ListPartitionReassignments | Self::DescribeQuorum | Self::ConsumerGroupDescribe => 0,
         }
     }
 
