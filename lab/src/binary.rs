@@ -12,7 +12,7 @@ pub struct Program {
     variable: &'static str,
 }
 
-/// A library that is one file, for a program that the machine has anyway.
+/// A library, one file or one folder, for a program that the machine has anyway.
 #[derive(Debug, Clone, Copy)]
 pub struct Library {
     file: &'static str,
@@ -21,6 +21,12 @@ pub struct Library {
 
 /// MongoDB's server.
 pub const MONGOD: Program = Program { name: "mongod", variable: "MIDWATCH_MONGOD" };
+/// The Java virtual machine.
+pub const JAVA: Program = Program { name: "java", variable: "MIDWATCH_JAVA" };
+/// Kafka: a folder with its jars in `libs`. `scripts/setup.sh` names the same versions.
+pub const KAFKA: Library = Library { file: "kafka-4.3.1", variable: "MIDWATCH_KAFKA_HOME" };
+/// Kafka 3.9, in the same form.
+pub const KAFKA_3_9: Library = Library { file: "kafka-3.9.2", variable: "MIDWATCH_KAFKA_3_9_HOME" };
 /// A name server.
 pub const DNSMASQ: Program = Program { name: "dnsmasq", variable: "MIDWATCH_DNSMASQ" };
 /// Prometheus' server.

@@ -78,6 +78,9 @@ pub enum Error {
     /// A MongoDB command failed.
     #[error("MongoDB: {0}")]
     MongoDb(#[from] Box<mongodb::error::Error>),
+    /// A Kafka client failed.
+    #[error("Kafka: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
     /// A certificate could not be made.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),

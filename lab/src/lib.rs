@@ -6,7 +6,7 @@
 //! # Layout
 //! - [`process`], [`ports`], [`binary`]: how a server is started, where it listens, where it comes from;
 //! - [`certificates`]: a certificate authority for tests;
-//! - [`mongodb`], [`prometheus`]: the servers; [`openmetrics`]: a parser that is not ours;
+//! - [`mongodb`], [`kafka`], [`prometheus`]: the servers; [`openmetrics`]: a parser that is not ours;
 //! - [`net`], [`load`]: peers that misbehave, and processes that starve a server;
 //! - [`http`], [`until`]: one GET, for asking the servers, and waiting for something to become true.
 
@@ -15,6 +15,7 @@ pub mod certificates;
 pub mod dns;
 mod error;
 pub mod http;
+pub mod kafka;
 pub mod load;
 pub mod mongodb;
 pub mod net;

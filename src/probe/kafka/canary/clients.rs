@@ -181,9 +181,6 @@ pub(super) fn consumer(config: &Config, callbacks: Callbacks) -> KafkaResult<Con
 ///
 /// # Errors
 /// What librdkafka refuses.
-pub(super) fn admin(
-    config: &Config,
-    callbacks: Callbacks,
-) -> KafkaResult<rdkafka::admin::AdminClient<Callbacks>> {
+pub(super) fn admin(config: &Config, callbacks: Callbacks) -> KafkaResult<rdkafka::admin::AdminClient<Callbacks>> {
     common(config).create_with_context(callbacks)
 }

@@ -100,10 +100,22 @@ mod tests {
     #[test]
     fn words_tell_more_than_codes() {
         for (code, text, expected) in [
-            (Code::BrokerTransportFailure, "a:1/1: Connect to ipv4#1.2.3.4:1 failed: Connection refused", Reason::Refused),
-            (Code::BrokerTransportFailure, "a:1/1: Connect to ipv4#1.2.3.4:1 failed: No route to host", Reason::Unreachable),
+            (
+                Code::BrokerTransportFailure,
+                "a:1/1: Connect to ipv4#1.2.3.4:1 failed: Connection refused",
+                Reason::Refused,
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "a:1/1: Connect to ipv4#1.2.3.4:1 failed: No route to host",
+                Reason::Unreachable,
+            ),
             (Code::BrokerTransportFailure, "a:1/1: Disconnected (after 3ms in state UP)", Reason::Closed),
-            (Code::SSL, "a:1/1: SSL handshake failed: error:…:certificate verify failed: (after 1ms)", Reason::Certificate),
+            (
+                Code::SSL,
+                "a:1/1: SSL handshake failed: error:…:certificate verify failed: (after 1ms)",
+                Reason::Certificate,
+            ),
             (Code::SSL, "a:1/1: SSL handshake failed: Disconnected", Reason::Tls),
             (Code::Authentication, "a:1/1: SASL authentication error: Invalid credentials", Reason::Auth),
             (Code::AllBrokersDown, "1/1 brokers are down", Reason::Unreachable),

@@ -156,8 +156,12 @@ async fn a_refused_record_fails_its_broker_and_no_other() {
 
 /// The names of this process's threads that belong to canaries or to librdkafka.
 fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok).filter(|task| {
-        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        name.starts_with("canary")
-    }).count()
+    std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(Result::ok)
+        .filter(|task| {
+            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            name.starts_with("canary")
+        })
+        .count()
 }

@@ -68,7 +68,9 @@ impl View {
     pub(super) fn read(metadata: &Metadata, topic: &str) -> (Self, Option<Code>) {
         let port = |port: i32| u16::try_from(port).unwrap_or(0);
         let brokers = metadata.brokers().iter();
-        let brokers = brokers.map(|broker| (broker.id(), HostPort { host: broker.host().to_owned(), port: port(broker.port()) })).collect();
+        let brokers = brokers
+            .map(|broker| (broker.id(), HostPort { host: broker.host().to_owned(), port: port(broker.port()) }))
+            .collect();
         let about = metadata.topics().iter().find(|about| about.name() == topic);
         let error = about.and_then(MetadataTopic::error).map(Code::from);
         let mut partitions: Vec<_> = about
@@ -94,8 +96,8 @@ impl View {
 
     /// The partitions whose verdict is the broker's: those that it leads, and those without a leader that it should.
     pub(super) fn of(&self, broker: i32) -> impl Iterator<Item = &Partition> {
-        self.partitions.iter().filter(move |partition| {
-            partition.leader.or_else(|| partition.replicas.first().copied()) == Some(broker)
-        })
+        self.partitions
+            .iter()
+            .filter(move |partition| partition.leader.or_else(|| partition.replicas.first().copied()) == Some(broker))
     }
 }

@@ -30,7 +30,6 @@ pub use reader::{Malformed, Reader};
 
 use self::api::{Api, Request};
 use self::connect::Dialer;
-use self::login::Login;
 use self::peer::{Peer, Via, lock};
 use super::access::Access;
 use crate::probe::net::{Net, clean};
