@@ -33,7 +33,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout_at};
 
 use self::books::{LiveSlot, Sent};
-use self::config::Config;
+use self::config::{Config, Manage};
 use self::metrics::{AVAILABLE, CONNECT_LATENCY, start_counters};
 use self::session::Session;
 use self::view::{Partition, State, View};
@@ -143,15 +143,17 @@ impl KafkaCanary {
         let mut states = session.state();
         let settled = self.memory().settled;
         let is_ready = |state: &State| {
-            let is_hopeless = state.problem.as_ref().is_some_and(|problem| errors::is_final(problem.reason));
-            let is_unusable = state.view.as_ref().is_some_and(|view| view.problem.is_some());
-            state.over || state.is_complete() || (settled && state.view.is_some()) || is_hopeless || is_unusable
+            // A topic that is just being created is worth waiting for.
+            let is_missing = state.view.as_ref().is_some_and(|view| view.problem.is_some());
+            let is_hopeless = is_missing && self.config.manage == Manage::None;
+            state.over || state.is_complete() || (settled && state.view.is_some()) || is_hopeless
         };
         let ready = async {
             let _ = timeout_at(deadline, states.wait_for(is_ready)).await;
         };
         let unreachable = connect::despair(&self.dialer, &self.config.access.bootstrap, deadline);
         tokio::select! {
+            biased;
             () = ready => {}
             failure = unreachable => return Err(failure),
         }
@@ -161,7 +163,7 @@ impl KafkaCanary {
         }
         match (state.view, state.problem) {
             (Some(view), _) => {
-                self.memory().settled = true;
+                self.memory().settled |= !view.partitions.is_empty();
                 Ok(view)
             }
             (None, Some(problem)) => Err(problem),

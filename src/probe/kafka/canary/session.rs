@@ -31,8 +31,12 @@ const POLL: Duration = Duration::from_millis(100);
 const REFRESH: Duration = Duration::from_secs(5);
 /// How often the accounts are looked through, and the cluster is asked while something is amiss.
 const TICK: Duration = Duration::from_secs(1);
-/// The same before the consumer reads everything for the first time.
+/// The same until the consumer reads everything for the first time, but no longer than [`START`].
 const START_TICK: Duration = Duration::from_millis(100);
+/// How long a session is new.
+const START: Duration = Duration::from_secs(5);
+/// How long the canary leaves the topic alone after the controller refused to create it or to add to it.
+const MANAGE_PAUSE: Duration = Duration::from_secs(30);
 /// How long the cluster may take to answer.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -42,7 +46,7 @@ type ProducerSlot = Arc<Mutex<Option<Arc<Producer>>>>;
 
 /// A running session. Dropping it ends it, without waiting for that.
 pub(super) struct Session {
-    books: Arc<Books>,
+    pub(super) books: Arc<Books>,
     producer: ProducerSlot,
     topic: String,
     token: Token,
@@ -116,6 +120,15 @@ struct Supervisor {
     callbacks: Callbacks,
     producer: ProducerSlot,
     token: Token,
+}
+
+/// What the supervisor remembers from one look at the cluster to the next.
+#[derive(Default)]
+struct Course {
+    /// The partitions that the consumer was told to read.
+    assigned: BTreeSet<i32>,
+    /// When the controller refused what the topic needs, and why.
+    refused: Option<(Instant, Failure)>,
 }
 
 /// Ends the session when a thread of it ends, however it does.
@@ -194,16 +207,16 @@ impl Supervisor {
 
     /// Asks the cluster who leads, and tells the consumer what to read, until the session is over.
     fn supervise(&self, consumer: &Consumer, producer: &Producer, ended: &Receiver<()>) {
-        let mut assigned = BTreeSet::new();
+        let mut course = Course::default();
         let mut refreshed = None::<Instant>;
-        let mut was_complete = false;
+        let (started, mut was_complete) = (Instant::now(), false);
         while !self.books.is_closed() {
             let state = self.books.state.borrow().clone();
             let is_well = state.is_complete() && state.problem.is_none() && !state.misread;
             was_complete |= is_well;
             if refreshed.is_none_or(|at| !is_well || at.elapsed() >= REFRESH) {
                 refreshed = Some(Instant::now());
-                if let Err(failure) = self.refresh(consumer, &mut assigned) {
+                if let Err(failure) = self.refresh(consumer, &mut course) {
                     self.books.trouble(failure);
                 }
             }
@@ -212,20 +225,21 @@ impl Supervisor {
                 self.books.trouble(errors::event(code, &text));
                 return;
             }
-            let tick = if was_complete { TICK } else { START_TICK };
+            let tick = if was_complete || started.elapsed() > START { TICK } else { START_TICK };
             if ended.recv_timeout(tick) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
         }
     }
 
-    fn refresh(&self, consumer: &Consumer, assigned: &mut BTreeSet<i32>) -> Result<(), Failure> {
+    fn refresh(&self, consumer: &Consumer, course: &mut Course) -> Result<(), Failure> {
         let failed = |error: KafkaError| errors::failure("ask who leads", &error);
         let metadata = consumer.fetch_metadata(Some(&self.config.topic), METADATA_TIMEOUT).map_err(failed)?;
         let (mut view, error) = View::read(&metadata, &self.config.topic);
         if self.config.manage == Manage::Create {
-            self.manage(&mut view, error);
+            self.manage(&mut view, error, &mut course.refused);
         }
+        let assigned = &mut course.assigned;
         let mut misread = false;
         self.books.state.send_modify(|state| misread = std::mem::take(&mut state.misread));
         let there: BTreeSet<i32> = view.partitions.iter().map(|partition| partition.id).collect();
@@ -255,16 +269,17 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Creates the topic or adds to it. That it cannot is a problem of the topic, if there is none, and else nobody's.
-    fn manage(&self, view: &mut View, error: Option<Code>) {
-        let callbacks = self.callbacks.clone();
-        if error == Some(Code::UnknownTopicOrPartition) {
-            let made = topic::create(&self.config, callbacks, view);
-            view.problem = Some(made.err().unwrap_or_else(|| topic::being_made(&self.config.topic)));
-        } else if error.is_none()
-            && let Err(failure) = topic::extend(&self.config, callbacks, view)
-        {
-            tracing::debug!(reason = failure.reason.label(), detail = %failure.detail, "canary");
+    /// Creates the topic or adds to it. That it cannot is a problem only if there is no topic.
+    fn manage(&self, view: &mut View, error: Option<Code>, refused: &mut Option<(Instant, Failure)>) {
+        let is_missing = error == Some(Code::UnknownTopicOrPartition);
+        if refused.as_ref().is_none_or(|(at, _)| at.elapsed() > MANAGE_PAUSE) && (is_missing || error.is_none()) {
+            let act = if is_missing { topic::create } else { topic::extend };
+            let failure = act(&self.config, self.callbacks.clone(), view).err();
+            *refused = failure.map(|failure| (Instant::now(), failure));
+        }
+        if is_missing {
+            let why = refused.as_ref().map(|(_, failure)| failure.clone());
+            view.problem = Some(why.unwrap_or_else(|| topic::being_made(&self.config.topic)));
         }
     }
 

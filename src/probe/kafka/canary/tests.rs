@@ -154,14 +154,49 @@ async fn a_refused_record_fails_its_broker_and_no_other() {
     assert_eq!(scrape.sum("kafka_canary_records_lost_total", ""), 0.0);
 }
 
-/// The names of this process's threads that belong to canaries or to librdkafka.
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task")
-        .unwrap()
-        .filter_map(Result::ok)
-        .filter(|task| {
-            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-            name.starts_with("canary")
-        })
-        .count()
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_broker_makes_records_late_and_not_lost() {
+    let mock = cluster(2);
+    let mut config = config(&mock.bootstrap_servers());
+    config.sla = Duration::from_secs(1);
+    let bench = bench(config);
+    until("a good run", async || bench.run().await.1.iter().all(|(_, verdict)| verdict.is_ok())).await;
+    mock.broker_round_trip_time(2, Duration::from_secs(3)).unwrap();
+    let (result, targets) = bench.run().await;
+    result.unwrap();
+    assert_eq!(targets[0].1, Ok(()));
+    assert_eq!(targets[1].1.as_ref().unwrap_err().reason, Reason::Timeout);
+    mock.broker_round_trip_time(2, Duration::ZERO).unwrap();
+    let late = |bench: &Bench| bench.scrape().sum("kafka_canary_records_late_total", "broker=2");
+    until("a late record", async || late(&bench) >= 1.0).await;
+    assert_eq!(bench.sum("kafka_canary_records_lost_total"), 0.0);
+    assert_eq!(bench.scrape().sum("kafka_canary_records_late_total", "broker=1"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_probe_goes_on_with_new_clients_and_the_old_ones_end() {
+    let mock = cluster(1);
+    let mut bench = bench(config(&mock.bootstrap_servers()));
+    bench.run().await.0.unwrap();
+    let before = Arc::downgrade(&bench.probe.session.lock().unwrap().as_ref().unwrap().books);
+    let changed = Config { sla: 2 * SLA, ..config(&mock.bootstrap_servers()) };
+    let next = KafkaCanary::new(&Arc::new(changed), &Shared::default(), Some(&bench.probe)).unwrap();
+    bench.serving.abort();
+    bench.probe = Arc::new(next);
+    bench.run().await.0.unwrap();
+    assert_eq!(bench.sum("kafka_canary_records_consumed_total"), 2.0);
+    // The threads and clients of a session hold its books.
+    until("the old session to end", async || before.upgrade().is_none()).await;
+    let after = Arc::downgrade(&bench.probe.session.lock().unwrap().as_ref().unwrap().books);
+    drop(bench);
+    until("the last session to end", async || after.upgrade().is_none()).await;
+}
+
+async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let waiting = tokio::time::timeout(Duration::from_secs(60), async {
+        while !check().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waiting.await.unwrap_or_else(|_| panic!("waited for {what}"));
 }
