@@ -41,7 +41,7 @@ fn config(bootstrap: &str) -> Config {
 
 fn bench(config: Config) -> Bench {
     let probe = Arc::new(KafkaCanary::new(&Arc::new(config), &Shared::default(), None).unwrap());
-    let set = Arc::new(SeriesSet::new([("probe", "p")], Default::default()));
+    let set = SeriesSet::new([("probe", "p")], Default::default());
     let (served, live) = (Arc::clone(&probe), Live::new(Arc::clone(&set)));
     let serving = tokio::spawn(async move { served.serve(live).await });
     Bench { probe, set, serving }
