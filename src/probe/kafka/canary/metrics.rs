@@ -61,7 +61,7 @@ pub(super) static FAILED: Counter<1> = Counter::new(
 
 pub(super) static AVAILABLE: Gauge<1> = Gauge::new(
     "kafka_canary_available",
-    "Whether every record of the last run was acknowledged and came back in time; 0 for a replica that is down.",
+    "Whether the broker could be connected to in the last run and every record came back in time; 0 for a replica that is down.",
     &["broker"],
 );
 

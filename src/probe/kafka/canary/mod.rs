@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt as _;
 use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::books::{LiveSlot, Sent};
 use self::config::{Config, Manage};
@@ -214,7 +214,7 @@ impl Visit<'_> {
             self.rec.set(&AVAILABLE, [&label], 0.0);
         }
         let (connected, delivered) = join(self.connect(&target, &label), self.deliver(&target, &partitions)).await;
-        if is_judged && is_up && delivered.is_ok() {
+        if is_judged && is_up && connected.is_ok() && delivered.is_ok() {
             self.rec.set(&AVAILABLE, [&label], 1.0);
         }
         if partitions.is_empty() {
@@ -232,7 +232,12 @@ impl Visit<'_> {
     async fn connect(&self, target: &Target, label: &str) -> Result<(), Failure> {
         let address = self.canary.memory().brokers.get(&self.broker).cloned().flatten();
         let Some(address) = address else { return Ok(()) };
-        let took = target.phase("connect").run(connect::connect(&self.canary.dialer, &address)).await?;
+        let sla = self.canary.config.sla;
+        let attempt = async {
+            let silent = |_| Failure::new(Reason::Timeout, format!("{address} does not answer within {sla:?}"));
+            timeout(sla, connect::connect(&self.canary.dialer, &address)).await.map_err(silent)?
+        };
+        let took = target.phase("connect").run(attempt).await?;
         self.rec.observe(&CONNECT_LATENCY, [label], took.as_secs_f64());
         Ok(())
     }
