@@ -107,7 +107,7 @@ impl Probe for KafkaCanary {
 
     async fn serve(&self, live: Live) {
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn expected(&self, label: &str) -> Vec<String> {

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 
 use super::clients::{self, Callbacks};
 use super::config::Config;
@@ -58,11 +58,7 @@ pub(super) fn extend(config: &Config, callbacks: Callbacks, view: &View) -> Resu
     judge("add partitions", answer, Code::InvalidPartitions)
 }
 
-fn judge(
-    what: &str,
-    answer: Result<Vec<Result<String, (String, Code)>>, KafkaError>,
-    fine: Code,
-) -> Result<(), Failure> {
+fn judge(what: &str, answer: KafkaResult<Vec<TopicResult>>, fine: Code) -> Result<(), Failure> {
     let results = answer.map_err(|error| errors::failure(what, &error))?;
     match results.into_iter().find_map(Result::err) {
         None => Ok(()),

@@ -76,7 +76,7 @@ impl View {
         let mut partitions: Vec<_> = about
             .filter(|_| error.is_none())
             .into_iter()
-            .flat_map(|about| about.partitions())
+            .flat_map(MetadataTopic::partitions)
             .map(|partition| Partition {
                 id: partition.id(),
                 leader: Some(partition.leader()).filter(|leader| *leader >= 0),
