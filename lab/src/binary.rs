@@ -19,6 +19,14 @@ pub struct Library {
     variable: &'static str,
 }
 
+/// A library for the dynamic linker, from the system's packages.
+#[derive(Debug, Clone, Copy)]
+pub struct Installed {
+    library: &'static str,
+    paths: [&'static str; 3],
+    variable: &'static str,
+}
+
 /// MongoDB's server.
 pub const MONGOD: Program = Program { name: "mongod", variable: "MIDWATCH_MONGOD" };
 /// The Java virtual machine.
@@ -27,6 +35,16 @@ pub const JAVA: Program = Program { name: "java", variable: "MIDWATCH_JAVA" };
 pub const KAFKA: Library = Library { file: "kafka-4.3.1", variable: "MIDWATCH_KAFKA_HOME" };
 /// Kafka 3.9, in the same form.
 pub const KAFKA_3_9: Library = Library { file: "kafka-3.9.2", variable: "MIDWATCH_KAFKA_3_9_HOME" };
+/// What steps a program's clock.
+pub const FAKETIME: Installed = Installed {
+    library: "libfaketime",
+    paths: [
+        "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+        "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+        "/usr/lib64/faketime/libfaketime.so.1",
+    ],
+    variable: "MIDWATCH_FAKETIME",
+};
 /// A name server.
 pub const DNSMASQ: Program = Program { name: "dnsmasq", variable: "MIDWATCH_DNSMASQ" };
 /// Prometheus' server.
@@ -71,6 +89,19 @@ impl Library {
         let missing =
             || Error::MissingLibrary { file: self.file, variable: self.variable, path: path.display().to_string() };
         if path.exists() { Ok(path) } else { Err(missing()) }
+    }
+}
+
+impl Installed {
+    /// Finds it: named by the environment, or where distributions install it. The error says what to do.
+    pub fn find(self) -> Result<PathBuf> {
+        let named = std::env::var_os(self.variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let mut all = named.into_iter().chain(self.paths.map(PathBuf::from));
+        all.find(|path| path.exists()).ok_or_else(|| Error::MissingLibrary {
+            file: self.library,
+            variable: self.variable,
+            path: self.paths[0].to_owned(),
+        })
     }
 }
 

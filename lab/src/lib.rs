@@ -7,11 +7,12 @@
 //! - [`process`], [`ports`], [`binary`]: how a server is started, where it listens, where it comes from;
 //! - [`certificates`]: a certificate authority for tests;
 //! - [`mongodb`], [`kafka`], [`prometheus`]: the servers; [`openmetrics`]: a parser that is not ours;
-//! - [`net`], [`load`]: peers that misbehave, and processes that starve a server;
+//! - [`net`], [`load`], [`clock`]: peers that misbehave, processes that starve a server, and a clock that steps;
 //! - [`http`], [`until`]: one GET, for asking the servers, and waiting for something to become true.
 
 pub mod binary;
 pub mod certificates;
+pub mod clock;
 pub mod dns;
 mod error;
 pub mod http;

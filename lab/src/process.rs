@@ -101,6 +101,7 @@ pub struct Launch {
     name: String,
     program: PathBuf,
     arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
     log: Option<PathBuf>,
     cpu: Option<usize>,
 }
@@ -108,7 +109,8 @@ pub struct Launch {
 impl Launch {
     /// `name` is for error messages.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Launch {
-        Launch { name: name.into(), program: program.into(), arguments: Vec::new(), log: None, cpu: None }
+        let (name, program) = (name.into(), program.into());
+        Launch { name, program, arguments: Vec::new(), environment: Vec::new(), log: None, cpu: None }
     }
 
     /// Adds one argument.
@@ -122,6 +124,13 @@ impl Launch {
     #[must_use]
     pub fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Launch {
         self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Launch {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -146,6 +155,7 @@ impl Launch {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg("read -r _ && exec \"$@\" </dev/null").arg("lab");
         command.arg(&self.program).args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).process_group(0);
         if let Some(path) = &self.log {
             let log =
@@ -206,6 +216,11 @@ impl Server {
     /// Lets a stopped group go on.
     pub fn thaw(&self) -> Result<()> {
         self.signal(Signal::CONT)
+    }
+
+    /// Asks the whole group to end (SIGTERM). [`Server::check_alive`] tells when it has.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
     }
 
     /// Fails if the process has ended by itself.

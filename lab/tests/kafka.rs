@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use lab::kafka::driver::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use lab::kafka::driver::client::DefaultClientContext;
-use lab::kafka::driver::consumer::{BaseConsumer, Consumer as _};
+use lab::kafka::driver::client::{ClientContext, DefaultClientContext, OAuthToken};
+use lab::kafka::driver::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use lab::kafka::driver::error::KafkaError;
 use lab::kafka::driver::types::RDKafkaErrorCode;
+use lab::kafka::driver::{Offset, TopicPartitionList};
 use lab::kafka::{Cluster, GroupOffset, Mechanism, Move, Options, Protocol, Record, Resource, Tls, User, Version};
 use tokio::net::TcpStream;
 
@@ -23,13 +24,12 @@ fn key(group: &str, topic: &str, partition: i32) -> (String, String, i32) {
 }
 
 /// The offset of the first record that is not older than `time`.
-fn offset_at(cluster: &Cluster, topic: &str, partition: i32, time: i64) -> i64 {
-    use lab::kafka::driver::{Offset, TopicPartitionList};
-    let consumer: BaseConsumer = cluster.client(None).set("group.id", "none").create().unwrap();
+fn offset_at(cluster: &Cluster, topic: &str, partition: i32, time: i64) -> Result<Option<i64>, KafkaError> {
+    let consumer: BaseConsumer = cluster.client(None).set("group.id", "none").create()?;
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, Offset::Offset(time)).unwrap();
-    let found = consumer.offsets_for_times(list, PATIENCE).unwrap();
-    found.elements()[0].offset().to_raw().unwrap()
+    list.add_partition_offset(topic, partition, Offset::Offset(time))?;
+    let found = consumer.offsets_for_times(list, PATIENCE)?;
+    Ok(found.elements()[0].offset().to_raw())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,7 +40,7 @@ async fn a_cluster_survives_what_is_done_to_it() {
     let records = (0..30).map(|i| Record::new(i % 3).key(format!("{i}")).timestamp(THEN + i64::from(i)));
     let places = cluster.produce("orders", records).await.unwrap();
     assert_eq!((places.len(), places[29]), (30, (2, 9)));
-    assert_eq!(offset_at(&cluster, "orders", 2, THEN + 14), 4);
+    assert_eq!(offset_at(&cluster, "orders", 2, THEN + 14).unwrap(), Some(4));
 
     // Kafka's own tool sees what was committed, and a member of each protocol that is at work.
     cluster.commit("billing", &[("orders", 0, 7), ("orders", 1, 0)]).await.unwrap();
@@ -161,6 +161,21 @@ fn describe(cluster: &Cluster, user: &User, mechanism: Mechanism) -> Result<usiz
     consumer.fetch_metadata(None, Duration::from_secs(5)).map(|metadata| metadata.topics().len())
 }
 
+/// Gives librdkafka the token of a user.
+struct Token(User);
+
+impl ClientContext for Token {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let lifetime_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() + 60_000;
+        let principal_name = self.0.name.clone();
+        Ok(OAuthToken { token: self.0.token(60), principal_name, lifetime_ms: lifetime_ms.try_into()? })
+    }
+}
+
+impl ConsumerContext for Token {}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn users_log_in_over_tls_and_do_what_they_may() {
     let cluster = Cluster::with(Options::default().brokers(1).sasl().tls(Tls::Server)).await.unwrap();
@@ -168,6 +183,12 @@ async fn users_log_in_over_tls_and_do_what_they_may() {
     for mechanism in [Mechanism::ScramSha256, Mechanism::ScramSha512, Mechanism::Plain] {
         assert_eq!(describe(&cluster, &User::midwatch(), mechanism).unwrap(), 1, "{mechanism:?}");
     }
+    let user = User::midwatch();
+    let mut config = cluster.client(Some((&user, Mechanism::OauthBearer)));
+    let consumer: BaseConsumer<Token> = config.set("group.id", "none").create_with_context(Token(user)).unwrap();
+    // The token is asked for in here.
+    assert!(consumer.poll(Duration::from_millis(100)).is_none());
+    assert_eq!(consumer.fetch_metadata(None, PATIENCE).unwrap().topics().len(), 1);
     // Who may not describe a topic does not see it.
     assert_eq!(describe(&cluster, &User::nobody(), Mechanism::ScramSha256).unwrap(), 0);
     let stranger = User { password: "wrong".to_owned(), ..User::midwatch() };

@@ -37,5 +37,6 @@ pub async fn probe(kind: &str, name: &str, config: &Path) -> Result<(String, boo
         let Run { trace, result, duration, .. } = &run;
         text.push_str(&Report { title: &title, trace, result, duration: *duration, only: None }.render());
     }
+    text.push_str(&spec.probe.story());
     Ok((text, good))
 }

@@ -130,10 +130,15 @@ impl Recorder {
     /// Ends what was recorded of a target that is none any more: all its series go with this run, its verdicts too. `labels`
     /// are the names of the labels that hold it in the probe's own metrics.
     pub fn forget(&self, labels: &'static [&'static str], target: &str) {
+        self.end(labels, target);
         let mut run = self.lock();
-        run.forgotten.push((labels, target.to_owned()));
         run.forgotten.push((&["target"], target.to_owned()));
         run.trace.gone.push(target.to_owned());
+    }
+
+    /// Ends all series that have the value in one of these labels, with this run.
+    pub fn end(&self, labels: &'static [&'static str], value: &str) {
+        self.lock().forgotten.push((labels, value.to_owned()));
     }
 
     /// Opens a target, which ends in a verdict. `name` becomes the label `target`; it is empty for the only target of a

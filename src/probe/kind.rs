@@ -105,6 +105,8 @@ pub trait AnyProbe: Any + Send + Sync {
     fn run<'a>(&'a self, cycle: Cycle, rec: &'a mut Recorder) -> BoxFuture<'a, Result<(), Failure>>;
     /// See [`Probe::serve`].
     fn serve(&self, live: Live) -> BoxFuture<'_, ()>;
+    /// See [`Probe::story`].
+    fn story(&self) -> String;
     /// See [`Probe::expected`].
     fn expected(&self, label: &str) -> Vec<String>;
 }
@@ -120,6 +122,10 @@ impl<P: Probe> AnyProbe for P {
 
     fn serve(&self, live: Live) -> BoxFuture<'_, ()> {
         Box::pin(Probe::serve(self, live))
+    }
+
+    fn story(&self) -> String {
+        Probe::story(self)
     }
 
     fn expected(&self, label: &str) -> Vec<String> {

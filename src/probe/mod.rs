@@ -32,13 +32,15 @@ use crate::settings::Settings;
 /// Every probe type of this build, in the order in which documentation lists them.
 pub const KINDS: &[Kind] = &[
     #[cfg(feature = "kafka")]
+    Kind::of::<kafka::Kafka>(),
+    #[cfg(feature = "kafka")]
     Kind::of::<kafka::KafkaCanary>(),
     #[cfg(feature = "mongodb")]
     Kind::of::<mongodb::Mongodb>(),
 ];
 
 /// Probe types that exist but may be compiled out: a configuration that names one is told "not in this build".
-pub const OPTIONAL: &[&str] = &["kafka_canary", "mongodb"];
+pub const OPTIONAL: &[&str] = &["kafka", "kafka_canary", "mongodb"];
 
 /// A type of synthetic check.
 ///
@@ -78,6 +80,12 @@ pub trait Probe: Send + Sync + Sized + 'static {
     fn serve(&self, live: Live) -> impl Future<Output = ()> + Send {
         let _ = live;
         std::future::pending()
+    }
+
+    /// What the probe has learnt from its runs, for a person: `midwatch probe` prints it after the phases. Texts of peers in it
+    /// are [clean](net::clean).
+    fn story(&self) -> String {
+        String::new()
     }
 
     /// The values that the label is expected to take, as far as the configuration tells: for predictions of series and

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use time::OffsetDateTime;
+
 use crate::Result;
 use crate::certificates::{Authority, Identity, SERVER_NAMES};
 
@@ -26,7 +30,7 @@ pub enum Mechanism {
     ScramSha512,
     /// The password as it is.
     Plain,
-    /// A token, which the lab's brokers take without a signature: see [`User::token_claims`].
+    /// A token, which the lab's brokers take without a signature: see [`User::token`].
     OauthBearer,
 }
 
@@ -84,10 +88,11 @@ impl User {
         [User::admin(), User::midwatch(), User::canary(), User::nobody()]
     }
 
-    /// The claims of a token for this user that is good for so many seconds from `now` (seconds since 1970). A token is an unsecured JWS
-    /// (RFC 7515, appendix A.5): header `{"alg":"none"}` and claims in base64url, each followed by a dot.
-    pub fn token_claims(&self, now: u64, seconds: u64) -> String {
-        format!(r#"{{"sub":"{}","iat":{now},"exp":{}}}"#, self.name, now + seconds)
+    /// A token for this user that is good for so many seconds: an unsecured JWS (RFC 7515, appendix A.5).
+    pub fn token(&self, seconds: i64) -> String {
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let claims = format!(r#"{{"sub":"{}","iat":{now},"exp":{}}}"#, self.name, now + seconds);
+        format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), URL_SAFE_NO_PAD.encode(claims))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataBroker};
 use rdkafka::producer::FutureProducer;
 use tokio::net::TcpStream;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -17,16 +17,14 @@ use super::broker::{Broker, Ports};
 use super::java::Java;
 use super::member::Protocol;
 use super::options::{Options, Version};
-use super::properties;
 use super::tools::Resource;
+use super::{archive, properties};
 use crate::process::{Scratch, Server};
 use crate::{Error, Result, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// For one answer of a broker to the lab.
 const REQUEST: Duration = Duration::from_secs(5);
-/// Any 16 bytes in base64.
-const CLUSTER_ID: &str = "bWlkd2F0Y2gtbGFiLTAwMQ";
 
 /// A running cluster. Brokers are given by their id, which is 1 for the first one; an id that does not exist panics.
 pub struct Cluster {
@@ -51,6 +49,7 @@ impl Cluster {
         let folder = Scratch::new()?;
         let files = Files::new(folder.path())?;
         let java = Arc::new(Java::find(options.version)?);
+        archive::prepare(&java).await;
         let ports = (0..options.brokers).map(|index| Ports::pick(options.ports.get(index).copied()));
         let ports = ports.collect::<Result<Vec<Ports>>>()?;
         let texts: Vec<String> =
@@ -88,13 +87,10 @@ impl Cluster {
     /// Both take seconds of a CPU: each broker starts as soon as its own folders are formatted.
     async fn format_and_start(&self) -> Result<()> {
         let mut tasks = JoinSet::new();
-        for broker in self.brokers.iter().cloned() {
-            let (java, access) = (self.java.clone(), self.options.access);
+        for broker in &self.brokers {
+            let (broker, java, access) = (broker.clone(), self.java.clone(), self.options.access);
             tasks.spawn(async move {
-                let file = broker.properties().display().to_string();
-                let mut arguments = ["format", "-t", CLUSTER_ID, "-c", &file].map(str::to_owned).to_vec();
-                arguments.extend(access.format_arguments());
-                java.run("kafka.tools.StorageTool", &arguments).await?;
+                java.format(broker.properties(), access).await?;
                 broker.start()
             });
         }
@@ -272,7 +268,7 @@ impl Cluster {
 
     fn check_known(&self, metadata: &Metadata) -> Result<(), String> {
         let mut expected: Vec<i32> = self.brokers.iter().filter(|b| b.is_up()).map(|broker| broker.id()).collect();
-        let mut known: Vec<i32> = metadata.brokers().iter().map(|broker| broker.id()).collect();
+        let mut known: Vec<i32> = metadata.brokers().iter().map(MetadataBroker::id).collect();
         expected.sort_unstable();
         known.sort_unstable();
         if known == expected { Ok(()) } else { Err(format!("brokers {known:?} are known, {expected:?} are up")) }

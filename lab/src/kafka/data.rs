@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
-use rdkafka::topic_partition_list::Offset;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::cluster::{Cluster, blocking};
@@ -125,7 +125,7 @@ impl Cluster {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(before))?;
         let outcome = self.admin.delete_records(&list, &patient()).await?;
-        outcome.elements().iter().try_for_each(|one| one.error()).map_err(Error::from)
+        outcome.elements().iter().try_for_each(TopicPartitionListElem::error).map_err(Error::from)
     }
 
     /// The offsets of the oldest record and of the next one to be produced.

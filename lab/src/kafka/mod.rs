@@ -19,6 +19,7 @@
 //! and the lab itself use, without encryption and as a superuser. So the lab's own administration works however strict the cluster is.
 
 mod access;
+mod archive;
 mod broker;
 mod cluster;
 mod data;

@@ -128,6 +128,11 @@ fn parse_url(text: &str) -> Option<TokenUrl> {
 }
 
 impl Access {
+    /// Whether both are likely to lead to the same cluster.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.bootstrap.iter().any(|address| other.bootstrap.contains(address))
+    }
+
     /// Reads the keys `bootstrap`, `tls` and `sasl`.
     pub fn read(section: &mut Section<'_>) -> Option<Self> {
         let bootstrap = section.required::<Vec<Endpoint<PORT>>>("bootstrap");
@@ -218,5 +223,10 @@ fn is_region(region: &String) -> Result<(), String> {
         Ok(())
     } else {
         Err("expected the name of a region such as \"eu-central-1\"".to_owned())
+    }
+
+    /// Whether both are likely to lead to the same cluster.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.bootstrap.iter().any(|address| other.bootstrap.contains(address))
     }
 }

@@ -1,0 +1,429 @@
+//! Reassignments in progress: how much is left to copy, how fast it goes, and when it will be done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+/// The time constant of a rate, in seconds.
+const TIME_CONSTANT: f64 = 60.0;
+/// After this many samples in a row without progress, or without an answer, a move counts as stalled.
+const STALLED_AFTER: u32 = 3;
+
+/// A partition that `ListPartitionReassignments` lists.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moving<'l> {
+    pub topic: &'l Arc<str>,
+    pub partition: i32,
+    /// All replicas, old and new.
+    pub replicas: &'l [i32],
+    pub adding: &'l [i32],
+    pub removing: &'l [i32],
+}
+
+/// What was measured of one replica that is being added; what is unknown is none.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sample {
+    pub leader_bytes: Option<u64>,
+    pub replica_bytes: Option<u64>,
+    pub leader_end: Option<i64>,
+    pub replica_end: Option<i64>,
+}
+
+/// One replica that is being added. Remaining and total are those of the last sample that there was.
+#[derive(Debug, Clone)]
+pub(super) struct MoveView<'m> {
+    pub topic: &'m Arc<str>,
+    pub partition: i32,
+    pub broker: i32,
+    pub remaining_bytes: Option<f64>,
+    /// The leader's size.
+    pub total_bytes: Option<f64>,
+    pub remaining_records: Option<f64>,
+    /// How fast the gap to the leader closes, in bytes per second; negative if it grows.
+    pub rate: Option<f64>,
+    /// None as long as it is not known, and when stalled.
+    pub eta_seconds: Option<f64>,
+    pub stalled: bool,
+    /// When it was first listed, in unix seconds.
+    pub started: f64,
+}
+
+/// All replicas that one broker receives.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct BrokerView {
+    pub broker: i32,
+    /// None as long as that of one of them is unknown.
+    pub remaining_bytes: Option<f64>,
+    /// Bytes per second, all together, of those that move.
+    pub rate: Option<f64>,
+    pub eta_seconds: Option<f64>,
+}
+
+/// What happened to reassignments of partitions since the last call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub started: u64,
+    pub completed: u64,
+    /// Or the topic went away.
+    pub cancelled: u64,
+}
+
+/// All partitions that are being reassigned.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    topics: BTreeMap<Arc<str>, BTreeMap<i32, Move>>,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Move {
+    /// The replicas that it will have, ascending.
+    aim: Vec<i32>,
+    adding: Vec<i32>,
+    /// One for each of `adding`, in that order.
+    tracks: Vec<Track>,
+}
+
+/// How one replica catches up.
+#[derive(Debug, Clone, Default)]
+struct Track {
+    broker: i32,
+    started: f64,
+    /// The last sample: when, and the leader's bytes that the replica does not have.
+    last: Option<(Instant, f64)>,
+    total: Option<f64>,
+    records: Option<f64>,
+    /// The moving average of the rate, times its weight.
+    average: f64,
+    /// How much of all weight the rates so far have: the average divided by it is the plain average in the beginning.
+    weight: f64,
+    /// Samples in a row without progress.
+    idle: u32,
+}
+
+impl Moves {
+    /// Takes in the list of all that moves. `replicas_now` are the replicas of a partition that is not moving any more, read after the
+    /// list, or none if it is gone: they tell whether it was completed or cancelled. `wall` is now, in unix seconds.
+    pub fn listed(&mut self, listing: &[Moving<'_>], replicas_now: impl Fn(&str, i32) -> Option<Vec<i32>>, wall: f64) {
+        let mut before = std::mem::take(&mut self.topics);
+        for moving in listing {
+            let old = before.get_mut(moving.topic).and_then(|topic| topic.remove(&moving.partition));
+            self.counts.started += u64::from(old.is_none());
+            let new = Move::new(moving, old.unwrap_or_default(), wall);
+            self.topics.entry(Arc::clone(moving.topic)).or_default().insert(moving.partition, new);
+        }
+        for (topic, partitions) in &before {
+            for (partition, old) in partitions {
+                let now = replicas_now(topic, *partition).map(sorted);
+                let count = if now.as_ref() == Some(&old.aim) {
+                    &mut self.counts.completed
+                } else {
+                    &mut self.counts.cancelled
+                };
+                *count += 1;
+            }
+        }
+    }
+
+    /// Takes in a sample of each replica that is being added, by topic, partition and broker.
+    pub fn measured(&mut self, at: Instant, sample: impl Fn(&str, i32, i32) -> Sample) {
+        for (topic, partitions) in &mut self.topics {
+            for (partition, one) in partitions {
+                for track in &mut one.tracks {
+                    track.measured(at, &sample(topic, *partition, track.broker));
+                }
+            }
+        }
+    }
+
+    /// Whether anything moves.
+    pub fn is_active(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
+    /// The replicas that the partition is being given; empty when it is not moving.
+    pub fn adding(&self, topic: &str, partition: i32) -> &[i32] {
+        self.topics.get(topic).and_then(|partitions| partitions.get(&partition)).map_or(&[], |one| &one.adding)
+    }
+
+    /// The partitions that are being reassigned, those that only lose or reorder replicas included.
+    pub fn keys(&self) -> impl Iterator<Item = (&Arc<str>, i32)> {
+        self.topics.iter().flat_map(|(topic, partitions)| partitions.keys().map(move |partition| (topic, *partition)))
+    }
+
+    /// Every replica that is being added.
+    pub fn each(&self) -> impl Iterator<Item = MoveView<'_>> {
+        self.tracks().map(|(topic, partition, track)| MoveView {
+            topic,
+            partition,
+            broker: track.broker,
+            remaining_bytes: track.remaining(),
+            total_bytes: track.total,
+            remaining_records: track.records,
+            rate: track.rate(),
+            eta_seconds: track.eta(),
+            stalled: track.stalled(),
+            started: track.started,
+        })
+    }
+
+    /// Every broker that receives replicas, ascending. Throttles are per broker: what it receives is done when all of it is.
+    pub fn brokers(&self) -> Vec<BrokerView> {
+        let mut brokers: BTreeMap<i32, Vec<&Track>> = BTreeMap::new();
+        for (_, _, track) in self.tracks() {
+            brokers.entry(track.broker).or_default().push(track);
+        }
+        brokers.into_iter().map(|(broker, tracks)| received(broker, &tracks)).collect()
+    }
+
+    /// Seconds until all is copied: those of the broker that takes the longest. None if one's are unknown.
+    pub fn eta_seconds(&self) -> Option<f64> {
+        self.brokers()
+            .into_iter()
+            .try_fold(0.0, |longest: f64, broker| Some(longest.max(broker.eta_seconds?)))
+            .filter(|_| self.is_active())
+    }
+
+    /// What happened since the last call.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+
+    fn tracks(&self) -> impl Iterator<Item = (&Arc<str>, i32, &Track)> {
+        let partitions = self
+            .topics
+            .iter()
+            .flat_map(|(topic, all)| all.iter().map(move |(partition, one)| (topic, *partition, one)));
+        partitions.flat_map(|(topic, partition, one)| one.tracks.iter().map(move |track| (topic, partition, track)))
+    }
+}
+
+impl Move {
+    /// The move as it is listed now. Brokers that `old` was adding too go on as they were.
+    fn new(moving: &Moving<'_>, old: Self, wall: f64) -> Self {
+        let stays = moving.replicas.iter().filter(|replica| !moving.removing.contains(replica));
+        let track = |broker: &i32| {
+            let known = old.tracks.iter().find(|track| track.broker == *broker).cloned();
+            known.unwrap_or_else(|| Track { broker: *broker, started: wall, ..Track::default() })
+        };
+        Self {
+            aim: sorted(stays.copied().collect()),
+            adding: moving.adding.to_vec(),
+            tracks: moving.adding.iter().map(track).collect(),
+        }
+    }
+}
+
+impl Track {
+    fn measured(&mut self, at: Instant, sample: &Sample) {
+        if let Some((leader, replica)) = sample.leader_end.zip(sample.replica_end) {
+            self.records = Some(leader.saturating_sub(replica).max(0) as f64);
+        }
+        let Some((leader, replica)) = sample.leader_bytes.zip(sample.replica_bytes) else {
+            self.idle = self.idle.saturating_add(1);
+            return;
+        };
+        let gap = leader.saturating_sub(replica) as f64;
+        self.total = Some(leader as f64);
+        if let Some((before, gap_before)) = self.last {
+            let seconds = at.saturating_duration_since(before).as_secs_f64();
+            if seconds <= 0.0 {
+                return;
+            }
+            let rate = (gap_before - gap) / seconds;
+            let share = -(-seconds / TIME_CONSTANT).exp_m1();
+            self.average += (rate - self.average) * share;
+            self.weight += (1.0 - self.weight) * share;
+            self.idle = if rate > 0.0 || gap <= 0.0 { 0 } else { self.idle.saturating_add(1) };
+        }
+        self.last = Some((at, gap));
+    }
+
+    fn remaining(&self) -> Option<f64> {
+        self.last.map(|(_, gap)| gap)
+    }
+
+    fn rate(&self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.average / self.weight)
+    }
+
+    fn stalled(&self) -> bool {
+        self.idle >= STALLED_AFTER
+    }
+
+    fn eta(&self) -> Option<f64> {
+        let rate = self.rate().filter(|_| !self.stalled());
+        eta(self.remaining()?, rate)
+    }
+}
+
+/// What one broker receives.
+fn received(broker: i32, tracks: &[&Track]) -> BrokerView {
+    let remaining: Option<f64> = tracks.iter().map(|track| track.remaining()).sum();
+    let open: Vec<&&Track> = tracks.iter().filter(|track| track.remaining() != Some(0.0)).collect();
+    let moving: Vec<&&&Track> = open.iter().filter(|track| !track.stalled()).collect();
+    // A replica that stands still waits for its share of the throttle, as long as others move.
+    let rate: Option<f64> = moving.iter().map(|track| track.rate()).sum();
+    let rate = rate.filter(|_| !moving.is_empty());
+    BrokerView {
+        broker,
+        remaining_bytes: remaining,
+        rate,
+        eta_seconds: remaining.and_then(|remaining| eta(remaining, rate)),
+    }
+}
+
+/// Seconds until `remaining` is 0; none if that is never.
+fn eta(remaining: f64, rate: Option<f64>) -> Option<f64> {
+    if remaining <= 0.0 {
+        return Some(0.0);
+    }
+    rate.filter(|rate| *rate > 0.0).map(|rate| remaining / rate)
+}
+
+fn sorted(mut brokers: Vec<i32>) -> Vec<i32> {
+    brokers.sort_unstable();
+    brokers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn listing<'l>(topic: &'l Arc<str>, replicas: &'l [i32], adding: &'l [i32], removing: &'l [i32]) -> Moving<'l> {
+        Moving { topic, partition: 0, replicas, adding, removing }
+    }
+
+    fn bytes(leader: u64, replica: u64) -> Sample {
+        Sample { leader_bytes: Some(leader), replica_bytes: Some(replica), ..Sample::default() }
+    }
+
+    fn moving(adding: &[i32]) -> Moves {
+        let mut moves = Moves::default();
+        moves.listed(&[listing(&"t".into(), &[1, 2, 3], adding, &[1])], |_, _| None, 100.0);
+        moves
+    }
+
+    #[test]
+    fn eta_is_right_from_half_way_on_under_a_constant_throttle() {
+        for (lasting, every) in [(30.0, 2.0), (30.0, 10.0), (60.0, 2.0), (60.0, 7.0), (600.0, 10.0)] {
+            let (mut moves, start) = (moving(&[3]), Instant::now());
+            // Producers make the leader grow by a tenth of what is copied.
+            let (size, speed) = (1e9, 1e9 / lasting);
+            let mut seconds = 0.0;
+            while seconds < lasting {
+                let sample = bytes((size + seconds * speed * 0.1) as u64, (seconds * speed * 1.1) as u64);
+                moves.measured(start + Duration::from_secs_f64(seconds), |_, _, _| sample);
+                let (eta, truth) = (moves.eta_seconds(), lasting - seconds);
+                assert_eq!(eta.is_none(), seconds == 0.0, "one sample is no rate");
+                if seconds >= lasting / 2.0 {
+                    let eta = eta.unwrap();
+                    assert!((eta / truth - 1.0).abs() < 0.25, "{eta} instead of {truth}");
+                }
+                seconds += every;
+            }
+            moves.measured(start + Duration::from_secs_f64(seconds), |_, _, _| bytes(500, 500));
+            assert_eq!(moves.eta_seconds(), Some(0.0));
+        }
+    }
+
+    #[test]
+    fn no_progress_or_no_answer_is_a_stall_that_ends() {
+        for stuck in [bytes(1000, 100), Sample::default(), bytes(2000, 100)] {
+            let (mut moves, start) = (moving(&[3]), Instant::now());
+            let at = |seconds| start + Duration::from_secs(seconds);
+            moves.measured(at(0), |_, _, _| bytes(1000, 0));
+            moves.measured(at(10), |_, _, _| bytes(1000, 100));
+            assert_eq!(moves.eta_seconds(), Some(90.0));
+            for sample in 1..=4 {
+                moves.measured(at(10 + 10 * sample), |_, _, _| stuck);
+                let view = moves.each().next().unwrap();
+                assert_eq!(view.stalled, sample >= 3);
+                assert!(!view.stalled || view.eta_seconds.is_none() && moves.eta_seconds().is_none());
+                assert!(view.remaining_bytes.unwrap() >= 900.0);
+            }
+            moves.measured(at(60), |_, _, _| bytes(1000, 900));
+            let view = moves.each().next().unwrap();
+            assert!(!view.stalled && view.eta_seconds.unwrap() > 0.0);
+        }
+    }
+
+    #[test]
+    fn replica_that_is_done_is_not_stalled() {
+        let (mut moves, start) = (moving(&[3]), Instant::now());
+        for seconds in 0..9 {
+            moves.measured(start + Duration::from_secs(seconds), |_, _, _| bytes(1000, 1001));
+        }
+        let view = moves.each().next().unwrap();
+        assert_eq!((view.stalled, view.remaining_bytes, view.eta_seconds), (false, Some(0.0), Some(0.0)));
+    }
+
+    #[test]
+    fn ends_are_told_apart_and_counted_once() {
+        let (topic, gone): (Arc<str>, Arc<str>) = ("t".into(), "gone".into());
+        let mut moves = Moves::default();
+        let list = [
+            listing(&topic, &[1, 2, 3], &[3], &[1]),
+            Moving { partition: 1, ..listing(&topic, &[1, 2, 3], &[3], &[1]) },
+            listing(&gone, &[1, 2], &[2], &[]),
+        ];
+        moves.listed(&list, |_, _| None, 100.0);
+        moves.listed(&list, |_, _| None, 110.0);
+        assert_eq!(moves.take_counts(), Counts { started: 3, ..Counts::default() });
+        assert_eq!((moves.keys().count(), moves.adding("t", 1)), (3, &[3][..]));
+        assert!(moves.each().all(|view| (view.started - 100.0).abs() < 1e-9));
+        let now = |topic: &str, partition| (topic == "t").then(|| if partition == 0 { vec![3, 2] } else { vec![1, 2] });
+        moves.listed(&[], now, 120.0);
+        assert_eq!(moves.take_counts(), Counts { started: 0, completed: 1, cancelled: 2 });
+        assert_eq!(moves.take_counts(), Counts::default());
+        assert!(!moves.is_active() && moves.eta_seconds().is_none() && moves.adding("t", 0).is_empty());
+    }
+
+    #[test]
+    fn change_midway_keeps_what_goes_on() {
+        let (topic, start): (Arc<str>, _) = ("t".into(), Instant::now());
+        let mut moves = moving(&[3]);
+        moves.measured(start, |_, _, _| bytes(1000, 0));
+        moves.listed(&[listing(&topic, &[1, 2, 3, 4], &[4, 3], &[1])], |_, _| None, 200.0);
+        moves.measured(start + Duration::from_secs(10), |_, _, broker| bytes(1000, if broker == 3 { 500 } else { 0 }));
+        let views: Vec<_> = moves.each().map(|view| (view.broker, view.started, view.eta_seconds)).collect();
+        assert_eq!(views, [(4, 200.0, None), (3, 100.0, Some(10.0))]);
+        assert_eq!(moves.eta_seconds(), None, "one destination is unknown");
+        assert_eq!(moves.take_counts().started, 1);
+    }
+
+    #[test]
+    fn brokers_add_up_and_the_slowest_decides() {
+        let (topic, start): (Arc<str>, _) = ("t".into(), Instant::now());
+        let mut moves = Moves::default();
+        let one = listing(&topic, &[1, 3, 4], &[3, 4], &[]);
+        moves.listed(&[one, Moving { partition: 1, adding: &[3], ..one }], |_, _| None, 1.0);
+        for seconds in [0, 10] {
+            let speed = |partition, broker| if broker == 4 { 5 } else { 10 + 10 * partition as u64 };
+            moves.measured(start + Duration::from_secs(seconds), |_, partition, broker| Sample {
+                leader_end: Some(50),
+                replica_end: Some(20),
+                ..bytes(1000, seconds * speed(partition, broker))
+            });
+        }
+        let brokers = moves.brokers();
+        assert_eq!(brokers.iter().map(|view| view.broker).collect::<Vec<_>>(), [3, 4]);
+        let near = |one: Option<f64>, other: f64| (one.unwrap() - other).abs() < 1e-6;
+        assert!(near(brokers[0].remaining_bytes, 1700.0) && near(brokers[0].rate, 30.0));
+        assert!(near(brokers[0].eta_seconds, 1700.0 / 30.0) && near(moves.eta_seconds(), 950.0 / 5.0));
+        assert!(moves.each().all(|view| view.remaining_records == Some(30.0) && view.total_bytes == Some(1000.0)));
+    }
+
+    #[test]
+    fn only_removing_is_in_progress_with_nothing_to_copy() {
+        let mut moves = Moves::default();
+        moves.listed(&[listing(&"t".into(), &[1, 2, 3], &[], &[3])], |_, _| None, 1.0);
+        assert!(moves.is_active() && moves.each().next().is_none() && moves.brokers().is_empty());
+        assert_eq!((moves.keys().count(), moves.eta_seconds()), (1, Some(0.0)));
+        moves.listed(&[], |_, _| Some(vec![2, 1]), 2.0);
+        assert_eq!(moves.take_counts(), Counts { started: 1, completed: 1, cancelled: 0 });
+    }
+}

@@ -1,0 +1,125 @@
+//! What groups and topics are at: the offsets cycle.
+
+use super::super::metrics::{
+    GROUP_AHEAD, GROUP_DRAIN, GROUP_HEADROOM, GROUP_LAG, GROUP_LAG_MAX, GROUP_LAG_SECONDS, GROUP_LAG_SECONDS_MAX,
+    GROUP_LAG_SUM, GROUP_LOST, GROUP_OFFSET, GROUP_OFFSET_SUM, GROUP_PROGRESS, GROUP_UNASSIGNED, GROUP_UNCOMMITTED,
+    HOT_ID, HOT_RATIO, PARTITION_END, PARTITION_HOT, RATE_CV,
+};
+use super::super::skew::topic_skew;
+use super::super::state::{Commit, GroupState, GroupTopic, Lag, State, TopicState, is_fresh};
+use super::{Sink, count, number};
+
+/// Of a group with more partitions than are shown, so many: those that lag most.
+const MOST_LAGGING: usize = 20;
+
+pub(super) fn show(state: &State, sink: &mut Sink<'_>, partitions_per_group: usize) {
+    let round = state.offsets_round;
+    for (name, topic) in &state.topics {
+        show_topic(name, topic, round, sink);
+    }
+    for (name, group) in &state.groups {
+        if !is_fresh(group.fetched, round) {
+            continue;
+        }
+        let partitions: usize = group.topics.values().map(|topic| topic.commits.len()).sum();
+        let least = (partitions > partitions_per_group).then(|| least_shown(group, round));
+        for (topic_name, topic) in &group.topics {
+            let Some(log) = state.topics.get(topic_name) else { continue };
+            let view = GroupView { group: name, topic: topic_name, state: group, log, round };
+            view.show_partitions(topic, least, sink);
+            view.show_topic(topic, sink);
+        }
+    }
+}
+
+fn show_topic(name: &str, topic: &TopicState, round: u64, sink: &mut Sink<'_>) {
+    let mut rates = Vec::with_capacity(topic.partitions.len());
+    for (index, partition) in (0i32..).zip(&topic.partitions) {
+        if is_fresh(partition.end.1, round) {
+            let mut buffer = itoa::Buffer::new();
+            sink.set(&PARTITION_END, [name, buffer.format(index)], number(partition.end.0));
+            rates.extend(partition.rate.per_second().map(|rate| (index, rate)));
+        }
+    }
+    // A share of what is not wholly known would be a share of something else.
+    let Some(skew) = topic_skew(&rates).filter(|_| rates.len() == topic.partitions.len()) else { return };
+    sink.set(&HOT_RATIO, [name], skew.ratio);
+    sink.set(&RATE_CV, [name], skew.cv);
+    sink.set(&HOT_ID, [name], f64::from(skew.hottest));
+    for index in skew.hot {
+        sink.set(&PARTITION_HOT, [name, itoa::Buffer::new().format(index)], 1.0);
+    }
+}
+
+/// The lag from which on partitions of a large group are shown.
+fn least_shown(group: &GroupState, round: u64) -> i64 {
+    let commits = group.topics.values().flat_map(|topic| &topic.commits);
+    let mut lags: Vec<_> =
+        commits.filter_map(|commit| GroupTopic::shown(commit, round)).map(|(lag, _)| lag.records).collect();
+    lags.sort_unstable_by(|a, b| b.cmp(a));
+    lags.get(MOST_LAGGING - 1).copied().unwrap_or(0)
+}
+
+/// A group in a topic.
+struct GroupView<'s> {
+    group: &'s str,
+    topic: &'s str,
+    state: &'s GroupState,
+    log: &'s TopicState,
+    round: u64,
+}
+
+impl GroupView<'_> {
+    /// The partitions whose lag is at least `least`.
+    fn show_partitions(&self, topic: &GroupTopic, least: Option<i64>, sink: &mut Sink<'_>) {
+        for commit in &topic.commits {
+            let lag = GroupTopic::shown(commit, self.round);
+            if least.is_some_and(|least| lag.is_none_or(|(lag, _)| lag.records < least)) {
+                continue;
+            }
+            self.show_partition(commit, lag.map(|(lag, _)| lag), sink);
+        }
+    }
+
+    fn show_partition(&self, commit: &Commit, lag: Option<Lag>, sink: &mut Sink<'_>) {
+        let mut buffer = itoa::Buffer::new();
+        let labels = [self.group, self.topic, buffer.format(commit.partition)];
+        sink.set(&GROUP_OFFSET, labels, number(commit.offset));
+        let Some(lag) = lag else { return };
+        sink.set(&GROUP_LAG, labels, number(lag.records));
+        sink.set_some(&GROUP_LAG_SECONDS, labels, commit.age);
+        if lag.lost > 0 {
+            sink.set(&GROUP_LOST, labels, number(lag.lost));
+        }
+    }
+
+    fn show_topic(&self, topic: &GroupTopic, sink: &mut Sink<'_>) {
+        let labels = [self.group, self.topic];
+        let lags: Vec<_> = topic.commits.iter().filter_map(|commit| GroupTopic::shown(commit, self.round)).collect();
+        // A sum of a part would look like a group that has caught up.
+        let is_whole = !topic.incomplete && lags.len() == topic.commits.len() && lags.iter().all(|(_, now)| *now);
+        if is_whole {
+            let offsets = topic.commits.iter().map(|commit| commit.offset).sum::<i64>();
+            sink.set(&GROUP_OFFSET_SUM, labels, number(offsets));
+            sink.set(&GROUP_LAG_SUM, labels, number(lags.iter().map(|(lag, _)| lag.records).sum()));
+            sink.set_some(&GROUP_LAG_MAX, labels, lags.iter().map(|(lag, _)| lag.records).max().map(number));
+            sink.set_some(&GROUP_DRAIN, labels, topic.drain.seconds());
+            let ages: Option<Vec<_>> = topic.commits.iter().map(|commit| commit.age).collect();
+            sink.set_some(&GROUP_LAG_SECONDS_MAX, labels, ages.and_then(|ages| ages.into_iter().reduce(f64::max)));
+            let headroom = lags.iter().filter_map(|(lag, _)| lag.headroom).reduce(f64::min);
+            sink.set_some(&GROUP_HEADROOM, labels, headroom);
+        }
+        let partitions = self.log.partitions.len();
+        let committed = topic
+            .commits
+            .iter()
+            .filter(|commit| usize::try_from(commit.partition).is_ok_and(|index| index < partitions));
+        sink.set(&GROUP_UNCOMMITTED, labels, count(partitions.saturating_sub(committed.count())));
+        sink.set(&GROUP_AHEAD, labels, count(lags.iter().filter(|(lag, _)| lag.ahead).count()));
+        sink.set(&GROUP_PROGRESS, labels, topic.progress);
+        if let Some(owned) = self.state.owned.as_ref().filter(|_| self.state.consumes) {
+            let owned = owned.get(self.topic).map_or(0, std::collections::BTreeSet::len);
+            sink.set(&GROUP_UNASSIGNED, labels, count(partitions.saturating_sub(owned)));
+        }
+    }
+}

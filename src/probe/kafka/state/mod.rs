@@ -1,0 +1,90 @@
+//! What is known of a cluster from cycle to cycle. Cycles of one probe run beside each other and share this; what one of them
+//! records, it takes from here, so that a broker that does not answer costs the values of others nothing.
+//!
+//! Everything that a broker tells is stamped with the round it was told in. It is shown for [`KEPT`] rounds more, then it is gone.
+
+mod brokers;
+mod groups;
+mod sources;
+mod topics;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::client::api::log_dirs::LogDirs;
+use super::client::api::metadata::Topology;
+use super::moves::Moves;
+
+pub(super) use brokers::Counters;
+pub(super) use groups::{Commit, GroupKind, GroupState, GroupTopic, Lag};
+pub(super) use sources::{Forbidden, Source, Sources};
+pub(super) use topics::{PartitionState, TopicState};
+
+/// For how many rounds the values of a broker that does not answer are shown.
+pub(super) const KEPT: u64 = 3;
+
+/// Shared by the cycles of a probe, and by the probes that replace each other.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Mutex<State>);
+
+impl Shared {
+    /// Each change is whole in itself, so what a panic left behind is whole.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known of a cluster.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The brokers and topics as they were listed last; only topics that the filter admits.
+    pub(super) topology: Option<Arc<Topology>>,
+    /// Somebody answered that it is out of date, or did not answer at all.
+    pub(super) stale: bool,
+    pub(super) topics: BTreeMap<Arc<str>, TopicState>,
+    pub(super) groups: BTreeMap<Arc<str>, GroupState>,
+    /// Topics and groups that were deleted, whose series are to end with the next round of the cluster cycle.
+    pub(super) gone_topics: Vec<Arc<str>>,
+    pub(super) gone_groups: Vec<Arc<str>>,
+    pub(super) moves: Moves,
+    /// The active controller.
+    pub(super) controller: Option<i32>,
+    /// When the controllers were asked last.
+    pub(super) controller_asked: Option<Instant>,
+    /// When settings of topics were asked for last.
+    pub(super) settings_asked: Option<Instant>,
+    /// The disks of each broker, and in which round of the storage cycle it told.
+    pub(super) disks: BTreeMap<i32, (u64, LogDirs)>,
+    /// Counts rounds of the offsets cycle.
+    pub(super) offsets_round: u64,
+    /// Counts rounds of the cluster cycle.
+    pub(super) cluster_round: u64,
+    /// Counts rounds of the storage cycle.
+    pub(super) storage_round: u64,
+    pub(super) sources: Sources,
+    pub(super) forbidden: Forbidden,
+    pub(super) counters: Counters,
+}
+
+impl State {
+    /// Brokers that are live or hold a replica.
+    pub(super) fn known_brokers(&self) -> BTreeSet<i32> {
+        let Some(topology) = &self.topology else { return BTreeSet::new() };
+        let live = topology.brokers.iter().map(|broker| broker.id);
+        let holders =
+            topology.topics.iter().flat_map(|topic| &topic.partitions).flat_map(|partition| &partition.replicas);
+        live.chain(holders.copied()).collect()
+    }
+
+    /// The live brokers.
+    pub(super) fn live_brokers(&self) -> Vec<i32> {
+        self.topology.iter().flat_map(|topology| &topology.brokers).map(|broker| broker.id).collect()
+    }
+}
+
+/// Whether something told in `round` is still to be shown in the round `now`.
+pub(super) fn is_fresh(round: u64, now: u64) -> bool {
+    round != 0 && now.saturating_sub(round) <= KEPT
+}

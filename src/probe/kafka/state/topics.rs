@@ -1,0 +1,172 @@
+//! Topics and partitions from round to round.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::super::client::ErrorCode;
+use super::super::client::api::metadata::{Partition, Topic, Topology};
+use super::super::skew::Rate;
+use super::super::timeline::Timeline;
+use super::State;
+
+/// A topic.
+#[derive(Debug, Default)]
+pub(in super::super) struct TopicState {
+    /// Tells it from another topic of the same name; 0 where brokers do not tell.
+    pub(in super::super) id: u128,
+    /// Its partitions; the number of each is its place.
+    pub(in super::super) partitions: Vec<PartitionState>,
+    /// When the number of partitions was last seen to change, in Unix seconds.
+    pub(in super::super) count_changed: Option<f64>,
+    /// How many replicas in sync producers with acks=all need.
+    pub(in super::super) min_isr: Option<usize>,
+}
+
+/// A partition.
+#[derive(Debug)]
+pub(in super::super) struct PartitionState {
+    /// The leader's broker id; -1 is none.
+    pub(in super::super) leader: i32,
+    pub(in super::super) leader_epoch: i32,
+    /// The offset of the next record, and the round of the offsets cycle in which it was told.
+    pub(in super::super) end: (i64, u64),
+    /// The offset of the oldest record, and the round of the cluster cycle in which it was told.
+    pub(in super::super) start: (i64, u64),
+    /// Records per second.
+    pub(in super::super) rate: Rate,
+    pub(in super::super) timeline: Timeline,
+}
+
+impl PartitionState {
+    fn new(partition: &Partition) -> Self {
+        Self {
+            leader: partition.leader,
+            leader_epoch: partition.leader_epoch,
+            end: (0, 0),
+            start: (0, 0),
+            rate: Rate::default(),
+            timeline: Timeline::default(),
+        }
+    }
+
+    /// Takes over who leads it; true if that is another broker than before.
+    fn lead(&mut self, partition: &Partition) -> bool {
+        let changed = partition.leader != self.leader && partition.leader >= 0 && self.leader >= 0;
+        if partition.leader_epoch != self.leader_epoch {
+            // A new leader may have had fewer records, so what was told of their times may be of other ones.
+            self.timeline.reset();
+        }
+        // A partition that was without a leader and comes back under the same one has not changed it.
+        if partition.leader >= 0 {
+            self.leader = partition.leader;
+        }
+        self.leader_epoch = partition.leader_epoch;
+        changed
+    }
+
+    /// Notes where the log ends, told in `round`.
+    pub(in super::super) fn ends(&mut self, end: i64, round: u64, (at, wall_ms): (Instant, i64)) {
+        if self.end.1 != 0 && end < self.end.0 {
+            self.timeline.reset();
+            self.rate.reset();
+        }
+        self.end = (end, round);
+        self.rate.saw(end, at);
+        self.timeline.saw_end(end, wall_ms);
+    }
+
+    /// Notes where the log begins, told in `round`.
+    pub(in super::super) fn begins(&mut self, start: i64, round: u64) {
+        self.start = (start, round);
+        self.timeline.advance_start(start);
+    }
+}
+
+impl State {
+    /// Takes over what brokers say of topics, as far as `admits` them.
+    pub(in super::super) fn set_topology(&mut self, mut topology: Topology, admits: impl Fn(&str) -> bool, wall: f64) {
+        topology.topics.retain(|topic| topic.error.is_ok() && is_whole(topic) && admits(&topic.name));
+        let mut known = std::mem::take(&mut self.topics);
+        for topic in &topology.topics {
+            let same = |state: &TopicState| state.id == topic.id;
+            let state = known
+                .remove(&topic.name)
+                .filter(same)
+                .unwrap_or_else(|| TopicState { id: topic.id, ..TopicState::default() });
+            let state = self.follow(topic, state, wall);
+            self.topics.insert(Arc::clone(&topic.name), state);
+        }
+        let is_known = |name: &Arc<str>| self.topics.contains_key(name);
+        self.counters.leader_changes.retain(|name, _| is_known(name));
+        self.counters.count_changes.retain(|name, _| is_known(name));
+        self.gone_topics.extend(known.into_keys().filter(|name| !is_known(name)));
+        self.topology = Some(Arc::new(topology));
+    }
+
+    fn follow(&mut self, topic: &Topic, mut state: TopicState, wall: f64) -> TopicState {
+        let (before, now) = (state.partitions.len(), topic.partitions.len());
+        let changes = self.counters.count_changes.entry(Arc::clone(&topic.name)).or_default();
+        if before != 0 && before != now {
+            if now > before {
+                changes.0 += 1
+            } else {
+                changes.1 += 1
+            }
+            state.count_changed = Some(wall);
+        }
+        state.partitions.truncate(now);
+        let leader_changes = self.counters.leader_changes.entry(Arc::clone(&topic.name)).or_default();
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            match state.partitions.get_mut(index) {
+                Some(known) => *leader_changes += u64::from(known.lead(partition)),
+                None => state.partitions.push(PartitionState::new(partition)),
+            }
+        }
+        state
+    }
+
+    /// The settings of a topic that matter here.
+    pub(in super::super) fn set_settings(&mut self, topic: &str, error: ErrorCode, values: &[(Box<str>, Box<str>)]) {
+        let Some(state) = self.topics.get_mut(topic) else { return };
+        if error.is_ok() {
+            let value = values.iter().find(|(name, _)| &**name == "min.insync.replicas");
+            state.min_isr = value.and_then(|(_, value)| value.parse().ok());
+        }
+    }
+
+    /// The partitions with a leader, by leader: what is asked of each broker.
+    pub(in super::super) fn by_leader<T>(
+        &self,
+        ask: impl Fn(i32, &PartitionState) -> T,
+    ) -> BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>> {
+        let mut leaders: BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>> = BTreeMap::new();
+        let live = self.live_brokers();
+        for (name, topic) in &self.topics {
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                if live.binary_search(&partition.leader).is_err() {
+                    continue;
+                }
+                let topics = leaders.entry(partition.leader).or_default();
+                if topics.last().is_none_or(|(last, _)| last != name) {
+                    topics.push((Arc::clone(name), Vec::new()));
+                }
+                if let Some((_, asked)) = topics.last_mut() {
+                    asked.push(ask(index, partition));
+                }
+            }
+        }
+        leaders
+    }
+
+    /// A partition by topic and number.
+    pub(in super::super) fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut PartitionState> {
+        self.topics.get_mut(topic)?.partitions.get_mut(usize::try_from(index).ok()?)
+    }
+}
+
+/// Whether partitions are numbered from 0 on without a gap, as Kafka does: the place of each is its number.
+fn is_whole(topic: &Topic) -> bool {
+    !topic.partitions.is_empty() && (0..).zip(&topic.partitions).all(|(index, partition)| partition.index == index)
+}
