@@ -33,11 +33,20 @@ impl Collector {
     /// Lists topics and groups if nobody has done so yet, or if what is known has proved out of date.
     pub(in super::super) async fn ensure_listed(&self) -> Result<(), Failure> {
         let _listing = self.listing.lock().await;
-        let fresh = {
+        let (is_known, is_stale) = {
             let state = self.state.lock();
-            state.topology.is_some() && !state.stale
+            (state.topology.is_some(), state.stale)
         };
-        if fresh { Ok(()) } else { self.list().await.map(drop) }
+        if !is_known || is_stale {
+            // Whether any group is known too will show when its commits are asked for.
+            let _ = self.list().await?;
+        }
+        if !is_known {
+            // Without them, what was deleted before a group read it would be lag until the cluster cycle has had its turn.
+            self.state.lock().cluster_round += 1;
+            self.gather_starts().await;
+        }
+        Ok(())
     }
 
     /// One round of the cluster cycle.
