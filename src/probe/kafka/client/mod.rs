@@ -33,7 +33,6 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use error::ErrorCode;
-pub use reader::{Malformed, Reader};
 
 use self::api::{Api, Request};
 use self::connect::Dialer;
