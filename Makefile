@@ -8,7 +8,7 @@ export MIDWATCH_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-setup:  ## installs what the demo needs and this machine lacks: Debian packages, mongod and Kafka in the cache folder
+setup:  ## installs what the demo needs and this machine lacks: Debian packages, a mongod in the cache folder
 	@scripts/setup.sh
 
 demo: setup  ## a real replica set, a real Prometheus and midwatch watching; ends with Ctrl-C

@@ -37,12 +37,14 @@ use crate::settings::Settings;
 pub const KINDS: &[Kind] = &[
     #[cfg(feature = "kafka")]
     Kind::of::<kafka::Kafka>(),
+    #[cfg(feature = "kafka")]
+    Kind::of::<kafka::KafkaCanary>(),
     #[cfg(feature = "mongodb")]
     Kind::of::<mongodb::Mongodb>(),
 ];
 
 /// Probe types that exist but may be compiled out: a configuration that names one is told "not in this build".
-pub const OPTIONAL: &[&str] = &["kafka", "mongodb"];
+pub const OPTIONAL: &[&str] = &["kafka", "kafka_canary", "mongodb"];
 
 /// A type of synthetic check.
 ///

@@ -36,7 +36,6 @@ pub use error::ErrorCode;
 
 use self::api::{Api, Request};
 use self::connect::Dialer;
-use self::login::Login;
 use self::peer::{GRACE, Peer, Via, lock};
 use super::access::Access;
 use crate::probe::net::{Net, clean};
@@ -101,10 +100,8 @@ impl Client {
     /// # Errors
     /// What is wrong with a certificate, a key or the credentials, in words.
     pub fn new(access: &Access, net: &Net, request_timeout: Duration) -> Result<Self, String> {
-        let tls = access.tls.as_ref().map(|tls| tls.build(net)).transpose()?;
-        let login = access.sasl.as_ref().map(|sasl| Login::new(sasl, net)).transpose()?;
         let shared = Shared {
-            dialer: Arc::new(Dialer { net: net.clone(), tls, login }),
+            dialer: Arc::new(Dialer::new(access, net)?),
             limit: request_timeout,
             seeds: access.bootstrap.iter().map(|address| Arc::new(Peer::new(address.clone()))).collect(),
             brokers: Mutex::default(),
