@@ -166,7 +166,7 @@ async fn logins_are_made_anew_in_time() {
     let client =
         Client::new(&access(folder.path(), &text, "p").unwrap(), &Net::default(), Duration::from_secs(5)).unwrap();
     for (pause, connections) in [(0, 1), (7, 1), (2, 2), (7, 2), (2, 3)] {
-        tokio::time::sleep(Duration::from_secs(pause)).await;
+        sleep(Duration::from_secs(pause)).await;
         client.ask_any(&ListGroups).await.unwrap();
         assert_eq!(fake.connections(), connections);
     }
