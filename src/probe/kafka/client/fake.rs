@@ -22,8 +22,6 @@ pub(crate) struct Asked {
     pub(crate) api: Api,
     pub(crate) version: i16,
     pub(crate) correlation: i32,
-    /// The how manieth connection it came over, from 1 on.
-    pub(crate) connection: usize,
     pub(crate) client: String,
     pub(crate) body: Bytes,
 }
@@ -110,14 +108,14 @@ impl Fake {
             let mut open = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let nth = count.fetch_add(1, Ordering::SeqCst) + 1;
+                count.fetch_add(1, Ordering::SeqCst);
                 let (log, answer, tls) = (Arc::clone(&log), Arc::clone(&answer), tls.clone());
                 open.spawn(async move {
                     match tls {
-                        None => serve(stream, nth, &log, &*answer).await,
+                        None => serve(stream, &log, &*answer).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, nth, &log, &*answer).await;
+                                serve(stream, &log, &*answer).await;
                             }
                         }
                     }
@@ -145,7 +143,6 @@ impl Fake {
 
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    connection: usize,
     log: &Mutex<Vec<Asked>>,
     answer: &(dyn Fn(&Asked) -> Reply + Send + Sync),
 ) {
@@ -160,7 +157,6 @@ async fn serve(
             api: *Api::ALL.iter().find(|api| api.key() == header.request_api_key).unwrap(),
             version: header.request_api_version,
             correlation: header.correlation_id,
-            connection,
             client: header.client_id.map(|id| id.to_string()).unwrap_or_default(),
             body,
         };

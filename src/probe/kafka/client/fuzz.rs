@@ -1,7 +1,7 @@
 //! The readers of brokers' answers, callable without a broker: for the fuzz target in `fuzz/` and for the test that feeds its
 //! seeds and mutations of them.
 
-use super::api::{Api, Request, api_versions, configs, groups, list_offsets, log_dirs, metadata, offset_fetch};
+use super::api::{Api, Request, api_versions, configs, fetch, groups, list_offsets, log_dirs, metadata, offset_fetch};
 use super::api::{quorum, reassignments, sasl};
 use super::reader::{Malformed, Reader};
 
@@ -11,15 +11,15 @@ pub fn response(bytes: &[u8]) -> bool {
     let [api, version, body @ ..] = bytes else { return false };
     let Some(&api) = Api::ALL.get(usize::from(*api)) else { return false };
     let version = api.versions().start() + i16::from(*version);
-    api.versions().contains(&version) && matches!(decode_any(api, version, body), Some(Ok(_)))
+    api.versions().contains(&version) && decode_any(api, version, body).is_ok()
 }
 
-/// Reads a body. How many bytes are left over; `None` if there is no reader.
-pub(super) fn decode_any(api: Api, version: i16, body: &[u8]) -> Option<Result<usize, Malformed>> {
+/// Reads a body. Says how many bytes are left over.
+pub(super) fn decode_any(api: Api, version: i16, body: &[u8]) -> Result<usize, Malformed> {
     let read = match api {
         Api::Metadata => decode::<metadata::Metadata>,
         Api::ListOffsets => decode::<list_offsets::ListOffsets>,
-        Api::Fetch => return None,
+        Api::Fetch => decode::<fetch::FetchOne>,
         Api::OffsetFetch => decode::<offset_fetch::OffsetFetch>,
         Api::FindCoordinator => decode::<groups::FindCoordinator>,
         Api::DescribeGroups => decode::<groups::DescribeGroups>,
@@ -33,7 +33,7 @@ pub(super) fn decode_any(api: Api, version: i16, body: &[u8]) -> Option<Result<u
         Api::DescribeQuorum => decode::<quorum::DescribeQuorum>,
         Api::ConsumerGroupDescribe => decode::<groups::ConsumerGroupDescribe>,
     };
-    Some(read(version, body))
+    read(version, body)
 }
 
 fn decode<R: Request>(version: i16, body: &[u8]) -> Result<usize, Malformed> {

@@ -131,7 +131,7 @@ async fn token_server(token: String) -> (String, tokio::task::JoinSet<()>) {
 #[test]
 fn answers_of_token_servers_are_checked() {
     use hyper::StatusCode;
-    let read = |status, body: &str| super::token::read(status, body.as_bytes());
+    let read = |status, body: &str| token::read(status, body.as_bytes());
     let (token, lifetime) = read(StatusCode::OK, r#"{"access_token":"a.b","expires_in":3600}"#).unwrap();
     assert_eq!((token.as_str(), lifetime.as_secs()), ("a.b", 3600));
     assert_eq!(read(StatusCode::OK, r#"{"access_token":"a"}"#).unwrap().1.as_secs(), 60);
@@ -166,7 +166,7 @@ async fn logins_are_made_anew_in_time() {
     let client =
         Client::new(&access(folder.path(), &text, "p").unwrap(), &Net::default(), Duration::from_secs(5)).unwrap();
     for (pause, connections) in [(0, 1), (7, 1), (2, 2), (7, 2), (2, 3)] {
-        tokio::time::sleep(Duration::from_secs(pause)).await;
+        sleep(Duration::from_secs(pause)).await;
         client.ask_any(&ListGroups).await.unwrap();
         assert_eq!(fake.connections(), connections);
     }

@@ -236,7 +236,7 @@ async fn whoever_goes_away_does_no_harm() {
     // Nobody waits for this one when its time is over: the connection is closed, and the broker left alone.
     ask().await.unwrap_err();
     assert_eq!(client.is_up(0), Some(true));
-    tokio::time::sleep(LIMIT - Duration::from_millis(900)).await;
+    sleep(LIMIT - Duration::from_millis(900)).await;
     assert_eq!(client.is_up(0), Some(false));
     assert!(client.ask(0, Lane::Main, &ListGroups).await.unwrap_err().detail.contains("not tried again"));
 }
