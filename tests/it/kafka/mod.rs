@@ -1,5 +1,9 @@
 //! The probe type `kafka` against real clusters.
 
+mod access;
+mod faults;
+mod moves;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lab::kafka::Cluster;
