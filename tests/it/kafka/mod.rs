@@ -3,6 +3,10 @@
 mod canary;
 mod lag;
 
+mod access;
+mod faults;
+mod moves;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lab::kafka::Cluster;
