@@ -7,6 +7,7 @@ mod banner;
 mod command;
 mod contract;
 mod daemon;
+mod kafka;
 mod mongodb;
 mod prometheus;
 mod reload;

@@ -1,0 +1,3 @@
+//! The probe types of Kafka against real brokers.
+
+mod requests;
