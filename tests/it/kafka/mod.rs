@@ -1,11 +1,11 @@
 //! The probe types of Kafka against real clusters.
 
-mod canary;
-mod lag;
-
 mod access;
+mod canary;
 mod faults;
+mod lag;
 mod moves;
+mod requests;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
