@@ -120,7 +120,8 @@ async fn the_newest_common_version_is_used() {
     for api in [Api::Metadata, Api::OffsetFetch, Api::DescribeLogDirs] {
         assert_eq!(client.version(0, Lane::Main, api).await, Ok(None), "{api:?}");
     }
-    let failure = client.ask(0, Lane::Main, &api::reassignments::ListReassignments { timeout_ms: 1_000 }).await.unwrap_err();
+    let failure =
+        client.ask(0, Lane::Main, &api::reassignments::ListReassignments { timeout_ms: 1_000 }).await.unwrap_err();
     assert_eq!(failure.reason, Reason::Rejected, "{failure}");
     assert!(failure.detail.contains("ListPartitionReassignments"), "{failure}");
 }
