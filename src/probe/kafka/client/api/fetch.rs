@@ -192,7 +192,6 @@ mod tests {
             delete_horizon: false,
             transactional: false,
             control: false,
-            delete_horizon: false,
             partition_leader_epoch: 0,
             producer_id: -1,
             producer_epoch: -1,
