@@ -1,7 +1,12 @@
-//! The probe type `kafka` against real clusters.
+//! The probe types of Kafka against real clusters.
 
+mod access;
+mod canary;
+mod faults;
 mod groups;
 mod lag;
+mod moves;
+mod requests;
 mod time_lag;
 
 use std::time::{SystemTime, UNIX_EPOCH};
