@@ -32,6 +32,11 @@ pub(super) fn show(state: &State, sink: &mut Sink<'_>, collector: &Collector) {
             view.show_partitions(topic, least, sink);
             view.show_topic(topic, sink);
         }
+        let owned = group.owned.iter().flat_map(|owned| owned.keys());
+        for topic_name in owned.filter(|name| !group.topics.contains_key(&***name)) {
+            let Some(log) = state.topics.get(&**topic_name) else { continue };
+            GroupView { group: name, topic: topic_name, state: group, log, round }.show_unclaimed(0, sink);
+        }
     }
 }
 
@@ -126,9 +131,15 @@ impl GroupView<'_> {
             .commits
             .iter()
             .filter(|commit| usize::try_from(commit.partition).is_ok_and(|index| index < partitions));
-        sink.set(&GROUP_UNCOMMITTED, labels, count(partitions.saturating_sub(committed.count())));
+        self.show_unclaimed(committed.count(), sink);
         sink.set(&GROUP_AHEAD, labels, count(lags.iter().filter(|(lag, _)| lag.ahead).count()));
         sink.set(&GROUP_PROGRESS, labels, topic.progress);
+    }
+
+    /// The partitions without a commit or an owner. Also of topics that members own without having committed anything yet.
+    fn show_unclaimed(&self, committed: usize, sink: &mut Sink<'_>) {
+        let (labels, partitions) = ([self.group, self.topic], self.log.partitions.len());
+        sink.set(&GROUP_UNCOMMITTED, labels, count(partitions.saturating_sub(committed)));
         if let Some(owned) = self.state.owned.as_ref().filter(|_| self.state.consumes) {
             let owned = owned.get(self.topic).map_or(0, std::collections::BTreeSet::len);
             sink.set(&GROUP_UNASSIGNED, labels, count(partitions.saturating_sub(owned)));
