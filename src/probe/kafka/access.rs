@@ -225,9 +225,4 @@ fn is_region(region: &String) -> Result<(), String> {
     } else {
         Err("expected the name of a region such as \"eu-central-1\"".to_owned())
     }
-
-    /// Whether both are likely to lead to the same cluster.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.bootstrap.iter().any(|address| other.bootstrap.contains(address))
-    }
 }
