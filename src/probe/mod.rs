@@ -86,6 +86,10 @@ pub trait Probe: Send + Sync + Sized + 'static {
         std::future::pending()
     }
 
+    /// Somebody asked for a reload: what the probe has put off, because it failed in a way that only people can mend, is to be
+    /// tried again at once.
+    fn reconsider(&self) {}
+
     /// What the probe has learnt from its runs, for a person: `midwatch probe` prints it after the phases. Texts of peers in it
     /// are [clean](net::clean).
     fn story(&self) -> String {

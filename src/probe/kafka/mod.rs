@@ -98,10 +98,15 @@ impl Probe for Kafka {
             }
             MOVES => {
                 let _shown = shown(View::Moves);
-                collector.measure_moves().await
+                collector.measure_moves(rec).await
             }
             _ => collector.try_listeners(rec).await,
         }
+    }
+
+    /// ACLs may have been mended.
+    fn reconsider(&self) {
+        self.collector.state.lock().forbidden.clear_all();
     }
 
     fn story(&self) -> String {

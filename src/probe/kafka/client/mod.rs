@@ -75,7 +75,7 @@ pub struct Count {
     pub api: Api,
     /// How often, attempts to connect for it included.
     pub requests: u64,
-    /// How many of them have no answer.
+    /// How many of them have no answer that can be read, or were refused.
     pub errors: u64,
 }
 

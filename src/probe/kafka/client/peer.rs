@@ -80,8 +80,13 @@ impl Peer {
             let count = Count { health: &self.health, api: R::API, is_answered: false };
             match exchange(&connection, request, deadline).await {
                 Ok((answer, version)) => {
-                    count.answered();
-                    return frame::response::<R>(&answer, version).inspect_err(|_| self.discard(via.lane, &connection));
+                    let answer = frame::response::<R>(&answer, version);
+                    match &answer {
+                        Ok(answer) if R::is_refused(answer) => {}
+                        Ok(_) => count.answered(),
+                        Err(_) => self.discard(via.lane, &connection),
+                    }
+                    return answer;
                 }
                 Err(lost) if lost.by_peer && was_open && may_retry => may_retry = false,
                 Err(lost) => return Err(lost.failure),

@@ -31,6 +31,8 @@ pub(super) struct Collector {
     pub(super) state: Arc<Shared>,
     /// Held while topics and groups are being listed: two cycles that find them out of date ask once.
     listing: tokio::sync::Mutex<()>,
+    /// Held while moves are being listed: an older list that came last would make moves that are over begin again.
+    listing_moves: tokio::sync::Mutex<()>,
 }
 
 /// The answers of brokers, or why there is none.
@@ -43,7 +45,13 @@ impl Collector {
     /// What is wrong with certificates or credentials.
     pub(super) fn new(config: &Arc<Config>, net: &net::Net, state: Arc<Shared>) -> Result<Self, String> {
         let client = Client::new(&config.access, net, config.request_timeout)?;
-        Ok(Self { config: Arc::clone(config), client, state, listing: tokio::sync::Mutex::default() })
+        Ok(Self {
+            config: Arc::clone(config),
+            client,
+            state,
+            listing: tokio::sync::Mutex::default(),
+            listing_moves: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Sends each broker its request, all at once.
@@ -56,7 +64,7 @@ impl Collector {
     fn forbidden(&self, api: Api, error: ErrorCode) {
         if self.state.lock().forbidden.note(api) {
             let api = api.label();
-            tracing::warn!(api, %error, "the cluster's ACLs forbid this; it is left out, and tried again every ten minutes");
+            tracing::warn!(api, %error, "the cluster's ACLs forbid this; it is left out, and tried again every ten minutes and after a reload");
         }
     }
 

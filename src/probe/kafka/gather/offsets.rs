@@ -117,7 +117,9 @@ impl Collector {
                 }
             }
         }
-        self.note(Source::Offsets, (counts.0 + refused.len(), counts.1 + refused.len()), began);
+        // Nobody could be asked about partitions without a leader: that counts as one more broker that brought nothing.
+        let missing = refused.len() + usize::from(self.state.lock().has_leaderless());
+        self.note(Source::Offsets, (counts.0 + missing, counts.1 + missing), began);
         failure.filter(|_| counts.0 == counts.1).map_or(Ok(()), Err)
     }
 }

@@ -121,9 +121,10 @@ impl Lag {
 }
 
 impl State {
-    /// Takes over the groups that coordinators list. Those of a coordinator that did not answer stay for a while.
+    /// Takes over the groups that coordinators list. One that none of them lists is gone, unless its coordinator may be one
+    /// that did not answer, or may not have taken it over yet: then it stays for a while.
     pub(in super::super) fn set_groups(&mut self, listed: Vec<(i32, Listed)>, silent: &BTreeSet<i32>) {
-        let round = self.cluster_round;
+        let (round, live) = (self.cluster_round, self.live_brokers());
         let mut known = std::mem::take(&mut self.groups);
         for (coordinator, listed) in listed {
             let kind = GroupKind::of(&listed);
@@ -136,7 +137,8 @@ impl State {
             }
         }
         for (name, group) in known {
-            if silent.contains(&group.coordinator) && round.saturating_sub(group.listed) <= KEPT {
+            let may_be_moving = !silent.is_empty() || !live.contains(&group.coordinator);
+            if may_be_moving && round.saturating_sub(group.listed) <= KEPT {
                 self.groups.insert(name, group);
             } else {
                 self.gone_groups.push(name);

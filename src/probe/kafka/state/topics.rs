@@ -160,6 +160,13 @@ impl State {
         leaders
     }
 
+    /// Whether there is a partition that no live broker leads.
+    pub(in super::super) fn has_leaderless(&self) -> bool {
+        let live = self.live_brokers();
+        let mut partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+        partitions.any(|partition| live.binary_search(&partition.leader).is_err())
+    }
+
     /// A partition by topic and number.
     pub(in super::super) fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut PartitionState> {
         self.topics.get_mut(topic)?.partitions.get_mut(usize::try_from(index).ok()?)

@@ -143,6 +143,12 @@ pub trait Request: Sync {
     /// # Errors
     /// The bytes are no such response.
     fn decode(reader: &mut Reader<'_>, version: i16) -> Result<Self::Response, Malformed>;
+
+    /// Whether the response says that the request as a whole failed, so that it counts as an error.
+    fn is_refused(response: &Self::Response) -> bool {
+        let _ = response;
+        false
+    }
 }
 
 /// Writes a message of the codec crate.
