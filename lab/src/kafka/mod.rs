@@ -23,6 +23,7 @@ mod archive;
 mod broker;
 mod cluster;
 mod data;
+pub mod fake;
 mod java;
 mod member;
 mod options;

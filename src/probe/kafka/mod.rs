@@ -4,6 +4,7 @@
 //! [state] that all of them share. A scrape shows what was recorded last: it costs Kafka nothing.
 
 mod access;
+mod canary;
 pub(super) mod client;
 mod config;
 mod drain;
@@ -19,6 +20,7 @@ mod timeline;
 
 use std::sync::Arc;
 
+pub(super) use self::canary::KafkaCanary;
 use self::config::Config;
 use self::gather::Collector;
 use self::show::{Shown, View};

@@ -1,6 +1,6 @@
 //! Reassignments in progress: how much is left to copy, how fast it goes, and when it will be done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -224,11 +224,6 @@ impl Moves {
     /// The partitions that are being reassigned, those that only lose or reorder replicas included.
     pub fn keys(&self) -> impl Iterator<Item = (&Arc<str>, i32)> {
         self.topics.iter().flat_map(|(topic, partitions)| partitions.keys().map(move |partition| (topic, *partition)))
-    }
-
-    /// The topics that have partitions that move.
-    pub fn topics(&self) -> BTreeSet<Arc<str>> {
-        self.topics.keys().cloned().collect()
     }
 
     /// Every replica that is being added.
@@ -467,7 +462,7 @@ mod tests {
         moves.listed(&list, |_, _| None, 100.0);
         moves.listed(&list, |_, _| None, 110.0);
         assert_eq!(moves.take_counts(), Counts { started: 3, ..Counts::default() });
-        assert_eq!((moves.keys().count(), moves.topics().len(), moves.adding("t", 1)), (3, 2, &[3][..]));
+        assert_eq!((moves.keys().count(), moves.adding("t", 1)), (3, &[3][..]));
         assert!(moves.each().all(|view| (view.started - 100.0).abs() < 1e-9));
         let now = |topic: &str, partition| (topic == "t").then(|| if partition == 0 { vec![3, 2] } else { vec![1, 2] });
         moves.listed(&[], now, 120.0);

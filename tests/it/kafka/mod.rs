@@ -1,8 +1,11 @@
-//! The probe type `kafka` against real clusters.
+//! The probe types of Kafka against real clusters.
 
 mod access;
+mod canary;
 mod faults;
+mod lag;
 mod moves;
+mod requests;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -7,6 +7,7 @@ mod cluster;
 mod listeners;
 mod moves;
 mod offsets;
+mod records;
 mod storage;
 mod time_lag;
 
@@ -27,7 +28,6 @@ use crate::probe::{Failure, net};
 pub(super) struct Collector {
     pub(super) config: Arc<Config>,
     pub(super) client: Client,
-    pub(super) net: net::Net,
     pub(super) state: Arc<Shared>,
     /// Held while topics and groups are being listed: two cycles that find them out of date ask once.
     listing: tokio::sync::Mutex<()>,
@@ -45,11 +45,9 @@ impl Collector {
     /// What is wrong with certificates or credentials.
     pub(super) fn new(config: &Arc<Config>, net: &net::Net, state: Arc<Shared>) -> Result<Self, String> {
         let client = Client::new(&config.access, net, config.request_timeout)?;
-        let (config, net) = (Arc::clone(config), net.clone());
         Ok(Self {
-            config,
+            config: Arc::clone(config),
             client,
-            net,
             state,
             listing: tokio::sync::Mutex::default(),
             listing_moves: tokio::sync::Mutex::default(),

@@ -30,9 +30,16 @@ impl Collector {
         let commits = self.gather_commits().await;
         let ends = self.gather_ends().await;
         self.state.lock().compute_lags(Instant::now());
-        if self.config.time_lag != TimeLag::Off {
-            self.gather_time_lag().await;
-            self.state.lock().compute_ages(wall_ms());
+        match self.config.time_lag {
+            TimeLag::Offsets => {
+                self.gather_time_lag().await;
+                self.state.lock().compute_ages(wall_ms());
+            }
+            TimeLag::Fetch => {
+                self.gather_records().await;
+                self.state.lock().compute_read_ages(wall_ms());
+            }
+            TimeLag::Off => {}
         }
         ends.or(commits)
     }

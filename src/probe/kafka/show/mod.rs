@@ -118,7 +118,7 @@ fn flag(is: bool) -> f64 {
     clippy::cast_precision_loss,
     reason = "offsets and counts beyond 2^53 are not to be expected, and Prometheus has no others"
 )]
-fn number(value: i64) -> f64 {
+pub(super) fn number(value: i64) -> f64 {
     value as f64
 }
 
