@@ -1,6 +1,6 @@
 //! Reassignments in progress: how much is left to copy, how fast it goes, and when it will be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
