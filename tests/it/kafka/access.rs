@@ -34,7 +34,8 @@ fn lag(metrics: &Metrics, name: &str) -> Option<f64> {
 
 /// How often runs of the probe failed for the reason, as a whole.
 fn failures(metrics: &Metrics, name: &str) -> Vec<(String, f64)> {
-    let all = metrics.all("midwatch_probe_failures_total", &[("probe", name)]);
+    let of = [("probe", name)];
+    let all = metrics.all("midwatch_probe_failures_total", &of);
     let all = all.filter(|sample| !sample.labels.contains_key("target") && sample.value > 0.0);
     all.map(|sample| (sample.labels["reason"].clone(), sample.value)).collect()
 }
