@@ -8,7 +8,7 @@ export MIDWATCH_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-setup:  ## installs what the demo needs and this machine lacks: Debian packages, mongod and Kafka in the cache folder
+setup:  ## installs what the demo needs and this machine lacks: Debian packages, a mongod in the cache folder
 	@scripts/setup.sh
 
 demo: setup  ## a real replica set, a real Prometheus and midwatch watching; ends with Ctrl-C
@@ -30,7 +30,7 @@ soak: setup  ## an hour of reloads, scrapes and faults; MINUTES=n for another le
 	MIDWATCH_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --locked --release --test it -- soak --nocapture
 
 fuzz:  ## fuzzes every parser of network bytes, a minute each; needs cargo-fuzz and a nightly toolchain
-	for target in authorization negotiation op_msg runs_query scram; do \
+	for target in authorization kafka_response negotiation op_msg runs_query scram; do \
 		mkdir -p fuzz/corpus/$$target && \
 		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target tests/fixtures/$$target -- -max_total_time=60 || exit 1; \
 	done

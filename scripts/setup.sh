@@ -56,7 +56,7 @@ missing_packages() {
     have c++ || echo g++
     [ -e /usr/include/zlib.h ] || echo zlib1g-dev
     [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
-    have java || echo openjdk-17-jre-headless
+    if [ "$purpose" = test ] && ! have java; then echo openjdk-17-jre-headless; fi
     if lacks_faketime; then echo libfaketime; fi
     if lacks_a_kafka && ! have mvn; then echo maven; fi
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
@@ -90,7 +90,7 @@ lacks_faketime() {
 }
 
 # Whether the folder of a Kafka of that version is needed and missing.
-lacks_kafka() { [ -z "${MIDWATCH_KAFKA_HOME:-}" ] && [ ! -e "$cache/kafka-${KAFKA% *}" ]; }
+lacks_kafka() { [ "$purpose" = test ] && [ -z "${MIDWATCH_KAFKA_HOME:-}" ] && [ ! -e "$cache/kafka-${KAFKA% *}" ]; }
 lacks_kafka_3_9() { [ "$purpose" = test ] && [ -z "${MIDWATCH_KAFKA_3_9_HOME:-}" ] && [ ! -e "$cache/kafka-${KAFKA_3_9% *}" ]; }
 lacks_a_kafka() { lacks_kafka || lacks_kafka_3_9; }
 

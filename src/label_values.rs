@@ -10,6 +10,7 @@ macro_rules! label_values {
 
         impl $name {
             /// Every variant, in the order of declaration.
+            #[allow(dead_code, reason = "not every set of values is listed somewhere")]
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             /// The value of the label.

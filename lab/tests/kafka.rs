@@ -9,6 +9,7 @@ use lab::kafka::driver::error::KafkaError;
 use lab::kafka::driver::types::RDKafkaErrorCode;
 use lab::kafka::driver::{Offset, TopicPartitionList};
 use lab::kafka::{Cluster, GroupOffset, Mechanism, Move, Options, Protocol, Record, Resource, Tls, User, Version};
+use lab::ports::Port;
 use tokio::net::TcpStream;
 
 /// Some time in 2023, in milliseconds.
@@ -188,7 +189,8 @@ async fn users_log_in_over_tls_and_do_what_they_may() {
     let consumer: BaseConsumer<Token> = config.set("group.id", "none").create_with_context(Token(user)).unwrap();
     // The token is asked for in here.
     assert!(consumer.poll(Duration::from_millis(100)).is_none());
-    assert_eq!(consumer.fetch_metadata(None, PATIENCE).unwrap().topics().len(), 1);
+    let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
+    assert!(metadata.topics().iter().any(|topic| topic.name() == "orders"));
     // Who may not describe a topic does not see it.
     assert_eq!(describe(&cluster, &User::nobody(), Mechanism::ScramSha256).unwrap(), 0);
     let stranger = User { password: "wrong".to_owned(), ..User::midwatch() };
@@ -212,12 +214,17 @@ async fn users_log_in_over_tls_and_do_what_they_may() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_older_version_does_the_same() {
-    let cluster = Cluster::with(Options::default().brokers(1).version(Version::V3_9).tls(Tls::Mutual)).await.unwrap();
+    let options = Options::default().brokers(1).version(Version::V3_9).tls(Tls::Mutual);
+    let port = Port::pick().unwrap();
+    let alias = format!("127.0.1.5:{}", port.number());
+    let cluster = Cluster::with(options.ports(&[port.number()]).advertised([alias])).await.unwrap();
     cluster.create_topic("orders", 2, 1, &[]).await.unwrap();
     cluster.produce("orders", (0..10).map(|_| Record::new(0))).await.unwrap();
     // The certificate's user sees the topic.
     let consumer: BaseConsumer = cluster.client(None).create().unwrap();
-    assert_eq!(consumer.fetch_metadata(None, PATIENCE).unwrap().topics().len(), 1);
+    let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
+    assert_eq!(metadata.topics().len(), 1);
+    assert_eq!(metadata.brokers()[0].host(), "127.0.1.5");
     cluster.join("modern", &["orders"], Protocol::Consumer).unwrap_err();
     let modern = cluster.join_java("modern", "orders", Protocol::Consumer).unwrap();
     let classic = cluster.join("classic", &["orders"], Protocol::Classic).unwrap();
@@ -237,7 +244,7 @@ async fn the_older_version_does_the_same() {
     let groups = groups.await.unwrap();
     assert_eq!(groups[&key("billing", "orders", 0)], lag(4, 10));
     assert_eq!(groups[&key("classic", "orders", 0)], lag(10, 10));
-    let text =
-        cluster.tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &["--list", "--type", "consumer"]);
-    assert!(text.await.unwrap().lines().any(|line| line.split_whitespace().eq(["modern", "Consumer"])));
+    let arguments = ["--list", "--type", "consumer"];
+    let text = cluster.tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &arguments).await.unwrap();
+    assert!(text.lines().any(|line| line.split_whitespace().eq(["modern", "Consumer"])), "{text}");
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Error;
-use super::report::Report;
+use super::report::{self, Report};
 use crate::config::{Loaded, Loader};
 use crate::probe::{KINDS, Shared};
 use crate::scheduler::{Run, run_once};
@@ -29,14 +29,21 @@ pub async fn probe(kind: &str, name: &str, config: &Path) -> Result<(String, boo
         let known = if known.is_empty() { "it has none".to_owned() } else { format!("it has: {}", known.join(", ")) };
         return Err(Error::Usage(format!("the configuration has no enabled probe {kind} {name}; {known}")));
     };
-    let (mut text, mut good) = (String::new(), true);
+    let mut runs = Vec::new();
     for cycle in spec.probe.cycles() {
-        let run = run_once(spec, cycle).await;
-        good &= run.succeeded(spec.common.require);
-        let title = format!("{kind} {name}");
-        let Run { trace, result, duration, .. } = &run;
-        text.push_str(&Report { title: &title, trace, result, duration: *duration, only: None }.render());
+        runs.push((cycle.name, run_once(spec, cycle).await));
     }
+    let good = runs.iter().all(|(_, run)| run.succeeded(spec.common.require));
+    let title = format!("{kind} {name}");
+    let mut text = match &runs[..] {
+        [(_, run)] => report_of(&title, run).render(),
+        runs => report::cycles(&title, runs.iter().map(|(cycle, run)| (*cycle, report_of(&title, run)))),
+    };
     text.push_str(&spec.probe.story());
     Ok((text, good))
+}
+
+fn report_of<'r>(title: &'r str, run: &'r Run) -> Report<'r> {
+    let Run { trace, result, duration, .. } = run;
+    Report { title, trace, result, duration: *duration, only: None }
 }

@@ -132,6 +132,9 @@ impl Daemon {
 
     /// `unasked`: because files may have changed, which is no event if they did not.
     async fn reload(&mut self, unasked: bool) -> Reload {
+        if !unasked {
+            lock(&self.scheduler).reconsider();
+        }
         let loaded = self.load().await;
         match loaded {
             Loaded::Unchanged { problems, refused } => {

@@ -49,6 +49,30 @@ impl Report<'_> {
         text
     }
 
+    /// The targets, if there are any.
+    fn render_briefly(&self, text: &mut String) {
+        let longest = self.trace.phases.iter().map(|phase| phase.duration).max().unwrap_or_default();
+        let mut targets: Vec<_> = self.trace.targets.iter().enumerate().collect();
+        targets.sort_by(|a, b| a.1.name.cmp(&b.1.name));
+        let mut was_brief = false;
+        for (index, target) in targets {
+            let (duration, verdict) = on_target(target, self.result, self.duration);
+            if verdict.is_err() {
+                self.render_target(text, (index, target), longest);
+                was_brief = false;
+                continue;
+            }
+            if !was_brief {
+                text.push('\n');
+            }
+            was_brief = true;
+            let phases = self.trace.phases.iter().filter(|phase| phase.target == index);
+            let phases: Vec<_> = phases.map(|phase| format!("{} {}", phase.name, time(phase.duration))).collect();
+            let note = clean(&target.note);
+            let _ = writeln!(text, "✓ {}  {note}  {}  ({})", name(target), time(duration), phases.join(", "));
+        }
+    }
+
     fn render_target(&self, text: &mut String, (index, target): (usize, &TargetTrace), longest: Duration) {
         let note = if target.note.is_empty() { String::new() } else { format!("  {}", clean(&target.note)) };
         let (duration, verdict) = on_target(target, self.result, self.duration);
@@ -63,6 +87,26 @@ impl Report<'_> {
             let _ = writeln!(text, "    {}", in_words(failure));
         }
     }
+}
+
+/// The runs of all cycles of a probe: a line each, and of their targets a line for one that is well, and all phases of one that
+/// is not.
+pub(super) fn cycles<'r>(title: &str, runs: impl Iterator<Item = (&'static str, Report<'r>)>) -> String {
+    let runs: Vec<_> = runs.collect();
+    let width = runs.iter().map(|(cycle, _)| cycle.len()).max().unwrap_or(0);
+    let mut text = format!("{title}\n\n");
+    for (cycle, report) in &runs {
+        let _ = match report.result {
+            Ok(()) => writeln!(text, "✓ {cycle:<width$} {:>10}", time(report.duration)),
+            Err(failure) => {
+                writeln!(text, "✗ {cycle:<width$} {:>10}  {}", time(report.duration), in_words(failure))
+            }
+        };
+    }
+    for (_, report) in &runs {
+        report.render_briefly(&mut text);
+    }
+    text
 }
 
 /// A remembered run in full, or one target of it.

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::guard::Target;
 use super::series::{CycleId, Gauges, Part, SeriesSet};
@@ -43,6 +46,8 @@ pub(super) struct Run {
     pub(super) nth: u64,
     /// What exemplars call the run; what is recorded outside of runs has none.
     pub(super) id: Option<RunId>,
+    /// When the run is cut off.
+    deadline: Option<Instant>,
 }
 
 impl Run {
@@ -150,6 +155,16 @@ impl Recorder {
     /// Names the run: from now on, exemplars of what is recorded lead to it.
     pub fn begin(&self, id: RunId) {
         self.lock().id = Some(id);
+    }
+
+    /// Says when the run will be cut off.
+    pub fn ends_at(&self, deadline: Instant) {
+        self.lock().deadline = Some(deadline);
+    }
+
+    /// How much time is left until the run is cut off; none where nobody said.
+    pub fn time_left(&self) -> Duration {
+        self.lock().deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Ends the run and takes what happened in it. A guard that is still open, because the probe handed it to a task or

@@ -105,6 +105,8 @@ pub trait AnyProbe: Any + Send + Sync {
     fn run<'a>(&'a self, cycle: Cycle, rec: &'a mut Recorder) -> BoxFuture<'a, Result<(), Failure>>;
     /// See [`Probe::serve`].
     fn serve(&self, live: Live) -> BoxFuture<'_, ()>;
+    /// See [`Probe::reconsider`].
+    fn reconsider(&self);
     /// See [`Probe::story`].
     fn story(&self) -> String;
     /// See [`Probe::expected`].
@@ -122,6 +124,10 @@ impl<P: Probe> AnyProbe for P {
 
     fn serve(&self, live: Live) -> BoxFuture<'_, ()> {
         Box::pin(Probe::serve(self, live))
+    }
+
+    fn reconsider(&self) {
+        Probe::reconsider(self);
     }
 
     fn story(&self) -> String {

@@ -14,6 +14,10 @@ mod kafka;
 mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
+/// The readers of a Kafka broker's bytes, for the fuzz targets.
+#[cfg(feature = "kafka")]
+#[doc(hidden)]
+pub use kafka::client::fuzz as kafka_fuzz;
 /// The readers of a MongoDB peer's bytes, for the fuzz targets.
 #[cfg(feature = "mongodb")]
 #[doc(hidden)]
@@ -33,12 +37,14 @@ use crate::settings::Settings;
 pub const KINDS: &[Kind] = &[
     #[cfg(feature = "kafka")]
     Kind::of::<kafka::Kafka>(),
+    #[cfg(feature = "kafka")]
+    Kind::of::<kafka::KafkaCanary>(),
     #[cfg(feature = "mongodb")]
     Kind::of::<mongodb::Mongodb>(),
 ];
 
 /// Probe types that exist but may be compiled out: a configuration that names one is told "not in this build".
-pub const OPTIONAL: &[&str] = &["kafka", "mongodb"];
+pub const OPTIONAL: &[&str] = &["kafka", "kafka_canary", "mongodb"];
 
 /// A type of synthetic check.
 ///
@@ -79,6 +85,10 @@ pub trait Probe: Send + Sync + Sized + 'static {
         let _ = live;
         std::future::pending()
     }
+
+    /// Somebody asked for a reload: what the probe has put off, because it failed in a way that only people can mend, is to be
+    /// tried again at once.
+    fn reconsider(&self) {}
 
     /// What the probe has learnt from its runs, for a person: `midwatch probe` prints it after the phases. Texts of peers in it
     /// are [clean](net::clean).

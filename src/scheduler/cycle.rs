@@ -156,6 +156,7 @@ pub(super) async fn run(
 ) -> Run {
     rec.begin(id);
     let started = Instant::now();
+    rec.ends_at(started + timeout);
     // A probe can panic as its future is made, polled, or dropped.
     let work = async { tokio::time::timeout_at(started + timeout, async { probe.run(cycle, rec).await }).await };
     let (result, panicked) = match AssertUnwindSafe(work).catch_unwind().await {

@@ -135,6 +135,13 @@ impl Scheduler {
         self.running.iter().map(|(id, entry)| (id, &entry.watch.kept.history))
     }
 
+    /// Has every probe try again what it has put off.
+    pub fn reconsider(&self) {
+        for entry in self.running.values() {
+            entry.watch.probe.borrow().reconsider();
+        }
+    }
+
     /// Makes the given probes, and no others, run. Cannot fail: everything that could was done when they were built.
     /// A probe whose settings are what they were is not touched in any way.
     pub fn apply(&mut self, specs: Vec<Spec>) -> Changes {

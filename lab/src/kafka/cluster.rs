@@ -198,9 +198,18 @@ impl Cluster {
 
     /// Waits until every broker that was neither killed nor frozen answers and is known to the others, and nobody else is.
     pub async fn wait_up(&self) -> Result<()> {
-        until("all brokers to be up", PATIENCE, async || {
+        self.wait("all brokers to be up", |_| Ok(())).await
+    }
+
+    /// Waits as [`Cluster::wait_up`] does, and until every replica of every partition is in sync.
+    pub async fn wait_settled(&self) -> Result<()> {
+        self.wait("all replicas to be in sync", check_in_sync).await
+    }
+
+    async fn wait(&self, what: &str, check: impl Fn(&Metadata) -> Result<(), String>) -> Result<()> {
+        until(what, PATIENCE, async || {
             for broker in self.brokers.iter().filter(|broker| broker.is_up()) {
-                // A broker that cannot start says why in its log: better than waiting for it.
+                // A broker that cannot go on says why in its log: better than waiting for it.
                 if let Err(error) = broker.with_server(Server::check_alive) {
                     return Ok(Err(error));
                 }
@@ -208,20 +217,10 @@ impl Cluster {
                 connected.map_err(|error| format!("{}: {error}", broker.name()))?;
             }
             let metadata = self.metadata().await.map_err(|error| error.to_string())?;
-            self.check_known(&metadata).map(Ok)
+            self.check_known(&metadata)?;
+            check(&metadata).map(Ok)
         })
         .await?
-    }
-
-    /// Waits as [`Cluster::wait_up`] does, and until every replica of every partition is in sync.
-    pub async fn wait_settled(&self) -> Result<()> {
-        self.wait_up().await?;
-        until("all replicas to be in sync", PATIENCE, async || {
-            let metadata = self.metadata().await.map_err(|error| error.to_string())?;
-            self.check_known(&metadata)?;
-            check_in_sync(&metadata)
-        })
-        .await
     }
 
     /// Runs one of Kafka's own tools by the name of its class, with `--bootstrap-server` and these arguments. Takes a second or two.
@@ -300,6 +299,7 @@ fn config(bootstrap: &str) -> ClientConfig {
     config.set("bootstrap.servers", bootstrap).set("client.id", "lab");
     config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "500");
     config.set("topic.metadata.refresh.interval.ms", "1000").set("socket.timeout.ms", "10000");
+    config.set("message.timeout.ms", "60000");
     config
 }
 

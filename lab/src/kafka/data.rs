@@ -1,5 +1,6 @@
 //! Topics, records and commits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -166,8 +167,15 @@ impl Cluster {
         for (topic, partition, offset) in offsets {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
         }
-        let consumer: BaseConsumer = self.config().set("group.id", group).create()?;
-        blocking(move || Ok(consumer.commit(&list, CommitMode::Sync)?)).await
+        let consumer: Arc<BaseConsumer> = Arc::new(self.config().set("group.id", group).create()?);
+        until(&format!("a commit of {group}"), PATIENCE, async || {
+            let (consumer, list) = (consumer.clone(), list.clone());
+            match blocking(move || Ok(consumer.commit(&list, CommitMode::Sync)?)).await {
+                Err(Error::Kafka(KafkaError::ConsumerCommit(code))) if no_coordinator(code) => Err(code.to_string()),
+                outcome => Ok(outcome),
+            }
+        })
+        .await?
     }
 }
 
@@ -216,6 +224,16 @@ async fn send(
             places.push((delivery.partition, delivery.offset));
         }
     }
+}
+
+/// Whether the group has no coordinator yet: the topic for offsets is made when it is first needed, and moves with its leaders.
+fn no_coordinator(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::NotCoordinator
+            | RDKafkaErrorCode::CoordinatorNotAvailable
+            | RDKafkaErrorCode::CoordinatorLoadInProgress
+    )
 }
 
 fn patient() -> AdminOptions {

@@ -55,7 +55,7 @@ pub(super) fn log_dirs(folder: &Path, id: i32) -> [String; 2] {
 
 /// What is the same everywhere. Times are shorter than Kafka's own, so that tests need not wait, but not so short that a machine that
 /// is busy compiling makes brokers lose each other.
-const FIXED: [(&str, &str); 21] = [
+const FIXED: [(&str, &str); 22] = [
     ("auto.create.topics.enable", "false"),
     ("group.coordinator.rebalance.protocols", "classic,consumer"),
     ("group.initial.rebalance.delay.ms", "0"),
@@ -68,6 +68,8 @@ const FIXED: [(&str, &str); 21] = [
     ("broker.session.timeout.ms", "4000"),
     ("replica.lag.time.max.ms", "5000"),
     ("controlled.shutdown.enable", "false"),
+    // Records with timestamps of long ago are for tests to keep.
+    ("log.retention.ms", "-1"),
     ("delete.topic.enable", "true"),
     ("log.segment.delete.delay.ms", "1000"),
     ("log.cleaner.backoff.ms", "500"),

@@ -4,6 +4,7 @@
 //! [state] that all of them share. A scrape shows what was recorded last: it costs Kafka nothing.
 
 mod access;
+mod canary;
 pub(super) mod client;
 mod config;
 mod drain;
@@ -19,6 +20,7 @@ mod timeline;
 
 use std::sync::Arc;
 
+pub(super) use self::canary::KafkaCanary;
 use self::config::Config;
 use self::gather::Collector;
 use self::show::{Shown, View};
@@ -96,10 +98,15 @@ impl Probe for Kafka {
             }
             MOVES => {
                 let _shown = shown(View::Moves);
-                collector.measure_moves().await
+                collector.measure_moves(rec).await
             }
             _ => collector.try_listeners(rec).await,
         }
+    }
+
+    /// ACLs may have been mended.
+    fn reconsider(&self) {
+        self.collector.state.lock().forbidden.clear_all();
     }
 
     fn story(&self) -> String {

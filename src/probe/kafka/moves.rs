@@ -1,6 +1,6 @@
 //! Reassignments in progress: how much is left to copy, how fast it goes, and when it will be done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -73,6 +73,8 @@ pub(super) struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     topics: BTreeMap<Arc<str>, BTreeMap<i32, Move>>,
+    /// The replicas that moves were adding when they were found to be over, by topic and partition, and when that was.
+    ended: BTreeMap<Arc<str>, BTreeMap<i32, (Instant, Vec<i32>)>>,
     counts: Counts,
 }
 
@@ -113,17 +115,28 @@ impl Moves {
             let new = Move::new(moving, old.unwrap_or_default(), wall);
             self.topics.entry(Arc::clone(moving.topic)).or_default().insert(moving.partition, new);
         }
-        for (topic, partitions) in &before {
+        for (topic, partitions) in before {
             for (partition, old) in partitions {
-                let now = replicas_now(topic, *partition).map(sorted);
+                let now = replicas_now(&topic, partition).map(sorted);
                 let count = if now.as_ref() == Some(&old.aim) {
                     &mut self.counts.completed
                 } else {
                     &mut self.counts.cancelled
                 };
                 *count += 1;
+                let ended = self.ended.entry(Arc::clone(&topic)).or_default();
+                ended.insert(partition, (Instant::now(), old.adding));
             }
         }
+    }
+
+    /// Forgets what was being added by moves that were known to be over before `asked`, when the topics that are known now were
+    /// asked for.
+    pub fn forget_ended(&mut self, asked: Instant) {
+        for partitions in self.ended.values_mut() {
+            partitions.retain(|_, (at, _)| *at >= asked);
+        }
+        self.ended.retain(|_, partitions| !partitions.is_empty());
     }
 
     /// Takes in a sample of each replica that is being added, by topic, partition and broker.
@@ -137,24 +150,29 @@ impl Moves {
         }
     }
 
+    /// Whether the rate of some replica is unknown only because it was measured but once.
+    pub fn lacks_rates(&self) -> bool {
+        self.tracks().any(|(_, _, track)| track.remaining().is_some_and(|gap| gap > 0.0) && track.rate().is_none())
+    }
+
     /// Whether anything moves.
     pub fn is_active(&self) -> bool {
         !self.topics.is_empty()
     }
 
-    /// The replicas that the partition is being given; empty when it is not moving.
+    /// The replicas that the partition is being given, or was when the topics that are known now were asked for; empty when it
+    /// is not moving. Without the latter, a replica that was not yet in sync then would count as lacking as soon as the move
+    /// is over.
     pub fn adding(&self, topic: &str, partition: i32) -> &[i32] {
-        self.topics.get(topic).and_then(|partitions| partitions.get(&partition)).map_or(&[], |one| &one.adding)
+        let moving = self.topics.get(topic).and_then(|partitions| partitions.get(&partition)).map(|one| &one.adding);
+        let ended =
+            || self.ended.get(topic).and_then(|partitions| partitions.get(&partition)).map(|(_, adding)| adding);
+        moving.or_else(ended).map_or(&[], Vec::as_slice)
     }
 
     /// The partitions that are being reassigned, those that only lose or reorder replicas included.
     pub fn keys(&self) -> impl Iterator<Item = (&Arc<str>, i32)> {
         self.topics.iter().flat_map(|(topic, partitions)| partitions.keys().map(move |partition| (topic, *partition)))
-    }
-
-    /// The topics that have partitions that move.
-    pub fn topics(&self) -> BTreeSet<Arc<str>> {
-        self.topics.keys().cloned().collect()
     }
 
     /// Every replica that is being added.
@@ -378,13 +396,17 @@ mod tests {
         moves.listed(&list, |_, _| None, 100.0);
         moves.listed(&list, |_, _| None, 110.0);
         assert_eq!(moves.take_counts(), Counts { started: 3, ..Counts::default() });
-        assert_eq!((moves.keys().count(), moves.topics().len(), moves.adding("t", 1)), (3, 2, &[3][..]));
+        assert_eq!((moves.keys().count(), moves.adding("t", 1)), (3, &[3][..]));
         assert!(moves.each().all(|view| (view.started - 100.0).abs() < 1e-9));
         let now = |topic: &str, partition| (topic == "t").then(|| if partition == 0 { vec![3, 2] } else { vec![1, 2] });
         moves.listed(&[], now, 120.0);
         assert_eq!(moves.take_counts(), Counts { started: 0, completed: 1, cancelled: 2 });
         assert_eq!(moves.take_counts(), Counts::default());
-        assert!(!moves.is_active() && moves.eta_seconds().is_none() && moves.adding("t", 0).is_empty());
+        assert!(!moves.is_active() && moves.eta_seconds().is_none());
+        // Topics that were asked for while it moved show replicas that were not in sync yet.
+        assert_eq!(moves.adding("t", 0), [3]);
+        moves.forget_ended(Instant::now() + Duration::from_secs(1));
+        assert!(moves.adding("t", 0).is_empty());
     }
 
     #[test]

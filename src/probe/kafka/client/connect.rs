@@ -12,7 +12,9 @@ use super::api::{Api, Request};
 use super::error::ErrorCode;
 use super::frame::{self, Frames};
 use super::login::Login;
+use super::token::Token;
 use crate::label_values::label_values;
+use crate::probe::kafka::access::Access;
 use crate::probe::net::{Net, Tls, connect_any, read_failure};
 use crate::probe::{Failure, Reason};
 use crate::settings::HostPort;
@@ -78,6 +80,27 @@ pub struct Dialer {
 }
 
 impl Dialer {
+    /// No I/O.
+    ///
+    /// # Errors
+    /// What is wrong with a certificate, a key or the credentials, in words.
+    pub fn new(access: &Access, net: &Net) -> Result<Self, String> {
+        let tls = access.tls.as_ref().map(|tls| tls.build(net)).transpose()?;
+        let login = access.sasl.as_ref().map(|sasl| Login::new(sasl, net)).transpose()?;
+        Ok(Self { net: net.clone(), tls, login })
+    }
+
+    /// A token to log in with and for how long it may be used, if that is how this logs in.
+    ///
+    /// # Errors
+    /// Why there is no token.
+    pub async fn token(&self) -> Option<Result<(Token, Duration), Failure>> {
+        match &self.login {
+            Some(Login::Bearer(tokens)) => Some(tokens.current_until().await),
+            _ => None,
+        }
+    }
+
     /// Opens a connection. There is no timer here; that is the caller's.
     ///
     /// # Errors

@@ -12,7 +12,9 @@ pub struct ErrorCode(pub i16);
 macro_rules! codes {
     ($($name:ident = $code:literal),* $(,)?) => {
         impl ErrorCode {
-            $(#[doc = concat!("Code ", $code, ".")] pub const $name: Self = Self($code);)*
+            $(#[doc = concat!("Code ", $code, ".")]
+            #[allow(dead_code, reason = "some are only named in messages")]
+            pub const $name: Self = Self($code);)*
 
             /// Kafka's name of the code, if it is one that brokers answer our requests with.
             pub const fn name(self) -> Option<&'static str> {

@@ -9,12 +9,19 @@ mod breaker;
 pub mod connect;
 mod connection;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod frame;
+pub mod fuzz;
 mod login;
+#[cfg(test)]
+mod login_tests;
 #[cfg(feature = "msk-iam")]
 mod msk;
 mod peer;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::collections::HashMap;
@@ -26,12 +33,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use error::ErrorCode;
-pub use reader::{Malformed, Reader};
 
 use self::api::{Api, Request};
 use self::connect::Dialer;
-use self::login::Login;
-use self::peer::{Peer, Via, lock};
+use self::peer::{GRACE, Peer, Via, lock};
 use super::access::Access;
 use crate::probe::net::{Net, clean};
 use crate::probe::{Failure, Reason};
@@ -70,7 +75,7 @@ pub struct Count {
     pub api: Api,
     /// How often, attempts to connect for it included.
     pub requests: u64,
-    /// How many of them have no answer.
+    /// How many of them have no answer that can be read, or were refused.
     pub errors: u64,
 }
 
@@ -95,10 +100,8 @@ impl Client {
     /// # Errors
     /// What is wrong with a certificate, a key or the credentials, in words.
     pub fn new(access: &Access, net: &Net, request_timeout: Duration) -> Result<Self, String> {
-        let tls = access.tls.as_ref().map(|tls| tls.build(net)).transpose()?;
-        let login = access.sasl.as_ref().map(|sasl| Login::new(sasl, net)).transpose()?;
         let shared = Shared {
-            dialer: Arc::new(Dialer { net: net.clone(), tls, login }),
+            dialer: Arc::new(Dialer::new(access, net)?),
             limit: request_timeout,
             seeds: access.bootstrap.iter().map(|address| Arc::new(Peer::new(address.clone()))).collect(),
             brokers: Mutex::default(),
@@ -175,7 +178,7 @@ impl Client {
                 }
             }
         };
-        match timeout_at(Instant::now() + self.shared.limit, race).await {
+        match timeout_at(Instant::now() + self.shared.limit + GRACE, race).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(summary(&failures)),
             Err(_) => {

@@ -20,7 +20,7 @@ const LIFETIME: Duration = Duration::from_secs(900);
 /// A user or role of AWS.
 pub(super) struct MskIam {
     region: String,
-    identity: aws_smithy_runtime_api::client::identity::Identity,
+    credentials: Credentials,
 }
 
 impl MskIam {
@@ -28,7 +28,7 @@ impl MskIam {
     pub(super) fn new(region: &str, access_key_id: &str, secret_access_key: &str, session_token: Option<&str>) -> Self {
         let session_token = session_token.map(str::to_owned);
         let credentials = Credentials::new(access_key_id, secret_access_key, session_token, None, "midwatch");
-        Self { region: region.to_owned(), identity: credentials.into() }
+        Self { region: region.to_owned(), credentials }
     }
 
     /// A token that holds from that time on, and for how long.
@@ -40,8 +40,9 @@ impl MskIam {
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::QueryParams;
         settings.expires_in = Some(LIFETIME);
+        let identity = self.credentials.clone().into();
         let params = v4::SigningParams::builder()
-            .identity(&self.identity)
+            .identity(&identity)
             .region(&self.region)
             .name("kafka-cluster")
             .time(now)

@@ -14,6 +14,10 @@ use super::frame;
 use crate::probe::{Failure, Reason};
 use crate::settings::HostPort;
 
+/// How much longer than a connection whoever waits for it is patient: the connection's own verdict says more, and the
+/// breaker has it then.
+pub(super) const GRACE: Duration = Duration::from_millis(50);
+
 /// What connections leave behind.
 #[derive(Debug, Default)]
 pub(super) struct Health {
@@ -62,7 +66,7 @@ impl Peer {
     /// Why there is no answer.
     pub(super) async fn ask<R: Request>(&self, via: &Via<'_>, request: &R) -> Result<R::Response, Failure> {
         let deadline = Instant::now() + via.limit;
-        let result = match tokio::time::timeout_at(deadline, self.attempt(via, request, deadline)).await {
+        let result = match tokio::time::timeout_at(deadline + GRACE, self.attempt(via, request, deadline)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::new(Reason::Timeout, format!("{}: no answer in time", R::API.label()))),
         };
@@ -76,8 +80,13 @@ impl Peer {
             let count = Count { health: &self.health, api: R::API, is_answered: false };
             match exchange(&connection, request, deadline).await {
                 Ok((answer, version)) => {
-                    count.answered();
-                    return frame::response::<R>(&answer, version).inspect_err(|_| self.discard(via.lane, &connection));
+                    let answer = frame::response::<R>(&answer, version);
+                    match &answer {
+                        Ok(answer) if R::is_refused(answer) => {}
+                        Ok(_) => count.answered(),
+                        Err(_) => self.discard(via.lane, &connection),
+                    }
+                    return answer;
                 }
                 Err(lost) if lost.by_peer && was_open && may_retry => may_retry = false,
                 Err(lost) => return Err(lost.failure),
@@ -91,7 +100,7 @@ impl Peer {
     /// There is no connection.
     pub(super) async fn version(&self, via: &Via<'_>, api: Api) -> Result<Option<i16>, Failure> {
         let connection = self.connection(via)?.0;
-        match tokio::time::timeout(via.limit, connection.ready()).await {
+        match tokio::time::timeout(via.limit + GRACE, connection.ready()).await {
             Ok(Ok(versions)) => Ok(versions.pick(api)),
             Ok(Err(lost)) => Err(lost.failure),
             Err(_) => Err(Failure::new(Reason::Timeout, "no connection in time")),

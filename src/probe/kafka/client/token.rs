@@ -31,7 +31,7 @@ const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(86_400);
 
 /// A token that may be shown to brokers.
-pub(super) type Token = Arc<Zeroizing<String>>;
+pub type Token = Arc<Zeroizing<String>>;
 
 /// Tokens, one at a time.
 pub(super) struct Tokens {
@@ -75,11 +75,19 @@ impl Tokens {
     /// # Errors
     /// `auth` if the token server refuses us; whatever keeps us from asking it.
     pub(super) async fn current(&self) -> Result<Token, Failure> {
+        self.current_until().await.map(|(token, _)| token)
+    }
+
+    /// The same, with how long it may be used.
+    ///
+    /// # Errors
+    /// Those of [`current`](Self::current).
+    pub(super) async fn current_until(&self) -> Result<(Token, Duration), Failure> {
         let mut current = self.current.lock().await;
         if let Some((token, until)) = &*current
             && *until > Instant::now()
         {
-            return Ok(Arc::clone(token));
+            return Ok((Arc::clone(token), until.saturating_duration_since(Instant::now())));
         }
         let asked = Instant::now();
         let (token, lifetime) = match &self.source {
@@ -89,8 +97,9 @@ impl Tokens {
         };
         let token = Arc::new(token);
         // A fifth of its life is left for whoever gets it last.
-        *current = Some((Arc::clone(&token), asked + lifetime.min(LONGEST_LIFETIME) * 4 / 5));
-        Ok(token)
+        let until = asked + lifetime.min(LONGEST_LIFETIME) * 4 / 5;
+        *current = Some((Arc::clone(&token), until));
+        Ok((token, until.saturating_duration_since(Instant::now())))
     }
 
     /// Gives up the token: a broker refused it.

@@ -33,11 +33,20 @@ impl Collector {
     /// Lists topics and groups if nobody has done so yet, or if what is known has proved out of date.
     pub(in super::super) async fn ensure_listed(&self) -> Result<(), Failure> {
         let _listing = self.listing.lock().await;
-        let fresh = {
+        let (is_known, is_stale) = {
             let state = self.state.lock();
-            state.topology.is_some() && !state.stale
+            (state.topology.is_some(), state.stale)
         };
-        if fresh { Ok(()) } else { self.list().await.map(drop) }
+        if !is_known || is_stale {
+            // Whether any group is known too will show when its commits are asked for.
+            let _ = self.list().await?;
+        }
+        if !is_known {
+            // Without them, what was deleted before a group read it would be lag until the cluster cycle has had its turn.
+            self.state.lock().cluster_round += 1;
+            self.gather_starts().await;
+        }
+        Ok(())
     }
 
     /// One round of the cluster cycle.
@@ -45,6 +54,7 @@ impl Collector {
     /// # Errors
     /// Nobody tells what topics there are, or no broker which groups.
     pub(in super::super) async fn gather_cluster(&self) -> Result<(), Failure> {
+        self.state.lock().cluster_round += 1;
         let groups = {
             let _listing = self.listing.lock().await;
             self.list().await?
@@ -63,7 +73,10 @@ impl Collector {
     async fn list(&self) -> Result<Result<(), Failure>, Failure> {
         let topology = self.gather_topology().await?;
         let groups = self.gather_groups(&topology).await;
-        self.state.lock().stale = false;
+        let mut state = self.state.lock();
+        // Who leads those is found out in the next cycle, whichever that is, and not only in the next one of this rhythm.
+        state.stale = state.has_leaderless();
+        drop(state);
         Ok(groups)
     }
 
@@ -77,7 +90,7 @@ impl Collector {
         self.client.learn(&topology.brokers.iter().map(address).collect::<Vec<_>>());
         let brokers = topology.brokers.iter().map(|broker| broker.id).collect();
         let mut state = self.state.lock();
-        state.cluster_round += 1;
+        state.moves.forget_ended(began);
         state.set_topology(topology, |topic| self.config.topics.admits(topic), wall());
         Ok(brokers)
     }
@@ -219,8 +232,8 @@ impl Collector {
             self.client.ask_any(&DescribeConfigs { topics: topics.to_vec(), keys: SETTINGS }).await
         };
         let answers = join_all(topics.chunks(TOPICS_A_REQUEST).map(ask)).await;
-        let failed = answers.iter().filter(|answer| answer.is_err()).count();
-        self.note(Source::Configs, (answers.len(), failed), began);
+        let told = answers.iter().flatten().flatten().filter(|config| config.error.is_ok()).count();
+        self.note(Source::Configs, (topics.len(), topics.len().saturating_sub(told)), began);
         let mut forbidden = None;
         {
             let mut state = self.state.lock();

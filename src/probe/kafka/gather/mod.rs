@@ -7,6 +7,7 @@ mod cluster;
 mod listeners;
 mod moves;
 mod offsets;
+mod records;
 mod storage;
 mod time_lag;
 
@@ -27,10 +28,11 @@ use crate::probe::{Failure, net};
 pub(super) struct Collector {
     pub(super) config: Arc<Config>,
     pub(super) client: Client,
-    pub(super) net: net::Net,
     pub(super) state: Arc<Shared>,
     /// Held while topics and groups are being listed: two cycles that find them out of date ask once.
     listing: tokio::sync::Mutex<()>,
+    /// Held while moves are being listed: an older list that came last would make moves that are over begin again.
+    listing_moves: tokio::sync::Mutex<()>,
 }
 
 /// The answers of brokers, or why there is none.
@@ -43,8 +45,13 @@ impl Collector {
     /// What is wrong with certificates or credentials.
     pub(super) fn new(config: &Arc<Config>, net: &net::Net, state: Arc<Shared>) -> Result<Self, String> {
         let client = Client::new(&config.access, net, config.request_timeout)?;
-        let (config, net) = (Arc::clone(config), net.clone());
-        Ok(Self { config, client, net, state, listing: tokio::sync::Mutex::default() })
+        Ok(Self {
+            config: Arc::clone(config),
+            client,
+            state,
+            listing: tokio::sync::Mutex::default(),
+            listing_moves: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Sends each broker its request, all at once.
@@ -57,7 +64,7 @@ impl Collector {
     fn forbidden(&self, api: Api, error: ErrorCode) {
         if self.state.lock().forbidden.note(api) {
             let api = api.label();
-            tracing::warn!(api, %error, "the cluster's ACLs forbid this; it is left out, and tried again every ten minutes");
+            tracing::warn!(api, %error, "the cluster's ACLs forbid this; it is left out, and tried again every ten minutes and after a reload");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -14,24 +15,40 @@ use super::super::client::{ErrorCode, Lane};
 use super::super::moves::{Moving, Sample};
 use super::super::state::Source;
 use super::{Collector, wall};
+use crate::metrics::Recorder;
 use crate::probe::Failure;
+
+/// How long after its first measurement a replica is measured again, if the run has that much time.
+const FIRST_STEP: Duration = Duration::from_secs(2);
 
 /// Broker, topic and partition.
 type Replica = (i32, Arc<str>, i32);
 
 impl Collector {
-    /// One round of the moves cycle: nothing unless something moves.
+    /// One round of the moves cycle: nothing unless something moves. What was measured for the first time is measured again
+    /// a little later: one measurement has no rate, and whoever looks wants to know how long it takes.
     ///
     /// # Errors
     /// Nobody tells what moves.
-    pub(in super::super) async fn measure_moves(&self) -> Result<(), Failure> {
+    pub(in super::super) async fn measure_moves(&self, rec: &Recorder) -> Result<(), Failure> {
         if !self.state.lock().moves.is_active() {
             return Ok(());
         }
         self.gather_moves().await?;
+        self.measure().await;
+        let lacks_rates = self.state.lock().moves.lacks_rates();
+        if lacks_rates {
+            tokio::time::sleep(FIRST_STEP.min(rec.time_left() / 2)).await;
+            self.measure().await;
+        }
+        Ok(())
+    }
+
+    /// Measures each replica that is being added.
+    async fn measure(&self) {
         let replicas = self.moving_replicas();
         if replicas.is_empty() {
-            return Ok(());
+            return;
         }
         let (sizes, ends) = tokio::join!(self.sizes(&replicas), self.ends(&replicas));
         let mut state = self.state.lock();
@@ -46,7 +63,6 @@ impl Collector {
                 replica_end: ends.get(&key(broker)).copied(),
             }
         });
-        Ok(())
     }
 
     /// Asks which partitions are being moved.
@@ -54,6 +70,7 @@ impl Collector {
         if self.state.lock().forbidden.holds(Api::ListPartitionReassignments) {
             return Ok(());
         }
+        let _listing = self.listing_moves.lock().await;
         let began = Instant::now();
         let answer = self.list_moves().await;
         self.note(Source::Reassignments, (1, usize::from(answer.is_err())), began);

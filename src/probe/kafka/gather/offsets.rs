@@ -30,9 +30,16 @@ impl Collector {
         let commits = self.gather_commits().await;
         let ends = self.gather_ends().await;
         self.state.lock().compute_lags(Instant::now());
-        if self.config.time_lag != TimeLag::Off {
-            self.gather_time_lag().await;
-            self.state.lock().compute_ages(wall_ms());
+        match self.config.time_lag {
+            TimeLag::Offsets => {
+                self.gather_time_lag().await;
+                self.state.lock().compute_ages(wall_ms());
+            }
+            TimeLag::Fetch => {
+                self.gather_records().await;
+                self.state.lock().compute_read_ages(wall_ms());
+            }
+            TimeLag::Off => {}
         }
         ends.or(commits)
     }
@@ -110,7 +117,9 @@ impl Collector {
                 }
             }
         }
-        self.note(Source::Offsets, (counts.0 + refused.len(), counts.1 + refused.len()), began);
+        // Nobody could be asked about partitions without a leader: that counts as one more broker that brought nothing.
+        let missing = refused.len() + usize::from(self.state.lock().has_leaderless());
+        self.note(Source::Offsets, (counts.0 + missing, counts.1 + missing), began);
         failure.filter(|_| counts.0 == counts.1).map_or(Ok(()), Err)
     }
 }

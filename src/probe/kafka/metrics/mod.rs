@@ -17,8 +17,8 @@ pub(super) use topics::*;
 
 /// All of them.
 pub(super) const ALL: &[&Desc] = &[
-    collector::CONNECT_DURATION.desc(),
-    collector::CONNECT_FAILURES.desc(),
+    CONNECT_DURATION.desc(),
+    CONNECT_FAILURES.desc(),
     GROUP_OFFSET.desc(),
     GROUP_OFFSET_SUM.desc(),
     GROUP_LAG.desc(),

@@ -1,13 +1,12 @@
 //! Topics, brokers and groups: the cluster cycle.
 
-use super::super::client::Client;
 use super::super::client::api::metadata::{Partition, Topology};
 use super::super::metrics::{
-    BROKER_INFO, BROKER_LEADERS, BROKER_REPLICAS, BROKER_UP, BROKERS, CLUSTER_NOT_PREFERRED, CLUSTER_OFFLINE,
-    CLUSTER_PARTITIONS, CLUSTER_UNDER_MIN_ISR, CLUSTER_URP, CONTROLLER, COUNT_CHANGED, COUNT_CHANGES, GROUP_INFO,
-    GROUP_MEMBERS, GROUP_STATE, IMBALANCE, LEADER_CHANGES, LEADER_SKEW, PARTITION_ISR, PARTITION_LEADER,
-    PARTITION_OFFLINE, PARTITION_PREFERRED, PARTITION_REPLICAS, PARTITION_START, PARTITION_UNDER_MIN_ISR,
-    PARTITION_URP, REPLICA_SKEW, REPLICATION, TOPIC_PARTITIONS,
+    BROKER_INFO, BROKER_LEADERS, BROKER_REPLICAS, BROKERS, CLUSTER_NOT_PREFERRED, CLUSTER_OFFLINE, CLUSTER_PARTITIONS,
+    CLUSTER_UNDER_MIN_ISR, CLUSTER_URP, CONTROLLER, COUNT_CHANGED, COUNT_CHANGES, GROUP_INFO, GROUP_MEMBERS,
+    GROUP_STATE, IMBALANCE, LEADER_CHANGES, LEADER_SKEW, PARTITION_ISR, PARTITION_LEADER, PARTITION_OFFLINE,
+    PARTITION_PREFERRED, PARTITION_REPLICAS, PARTITION_START, PARTITION_UNDER_MIN_ISR, PARTITION_URP, REPLICA_SKEW,
+    REPLICATION, TOPIC_PARTITIONS,
 };
 use super::super::skew::broker_shares;
 use super::super::state::{State, TopicState, is_fresh};
@@ -37,7 +36,7 @@ struct Tally {
     under_min_isr: Option<usize>,
 }
 
-pub(super) fn show(state: &mut State, sink: &mut Sink<'_>, client: &Client) {
+pub(super) fn show(state: &mut State, sink: &mut Sink<'_>) {
     let State { gone_topics, gone_groups, topics, groups, .. } = state;
     for topic in gone_topics.drain(..).filter(|topic| !topics.contains_key(topic)) {
         sink.rec.end(&["topic"], &topic);
@@ -67,7 +66,7 @@ pub(super) fn show(state: &mut State, sink: &mut Sink<'_>, client: &Client) {
     sink.set(&CLUSTER_URP, [], count(tally.under_replicated));
     sink.set(&CLUSTER_NOT_PREFERRED, [], count(tally.not_preferred));
     sink.set_some(&CLUSTER_UNDER_MIN_ISR, [], tally.under_min_isr.map(count));
-    show_brokers(state, &topology, sink, client);
+    show_brokers(state, &topology, sink);
     show_groups(state, sink);
 }
 
@@ -116,17 +115,11 @@ fn show_partition(
     tally.under_min_isr = tally.under_min_isr.map(|all| all + usize::from(is_under_min_isr));
 }
 
-fn show_brokers(state: &State, topology: &Topology, sink: &mut Sink<'_>, client: &Client) {
+fn show_brokers(state: &State, topology: &Topology, sink: &mut Sink<'_>) {
     sink.set(&BROKERS, [], count(topology.brokers.len()));
     for broker in &topology.brokers {
         let (mut id, address) = (itoa::Buffer::new(), format!("{}:{}", broker.host, broker.port));
         sink.set(&BROKER_INFO, [id.format(broker.id), &address], 1.0);
-    }
-    for broker in state.known_brokers() {
-        let is_live = topology.brokers.iter().any(|live| live.id == broker);
-        if let Some(is_up) = if is_live { client.is_up(broker) } else { Some(false) } {
-            sink.set(&BROKER_UP, [itoa::Buffer::new().format(broker)], flag(is_up));
-        }
     }
     if let Some(controller) = state.controller {
         sink.set(&CONTROLLER, [itoa::Buffer::new().format(controller)], 1.0);

@@ -48,8 +48,8 @@ impl Drop for Shown<'_> {
         let mut state = self.collector.state.lock();
         let mut sink = Sink { rec: self.rec, most: self.collector.config.series_per_metric, series: BTreeMap::new() };
         match self.view {
-            View::Offsets => offsets::show(&state, &mut sink, self.collector.config.partitions_per_group),
-            View::Cluster => cluster::show(&mut state, &mut sink, &self.collector.client),
+            View::Offsets => offsets::show(&state, &mut sink, self.collector),
+            View::Cluster => cluster::show(&mut state, &mut sink),
             View::Storage => storage::show(&state, &mut sink),
             View::Moves => moves::show(&mut state, &mut sink),
         }
@@ -118,7 +118,7 @@ fn flag(is: bool) -> f64 {
     clippy::cast_precision_loss,
     reason = "offsets and counts beyond 2^53 are not to be expected, and Prometheus has no others"
 )]
-fn number(value: i64) -> f64 {
+pub(super) fn number(value: i64) -> f64 {
     value as f64
 }
 

@@ -1,19 +1,22 @@
 //! What groups and topics are at: the offsets cycle.
 
+use super::super::client::Client;
+use super::super::gather::Collector;
 use super::super::metrics::{
-    GROUP_AHEAD, GROUP_DRAIN, GROUP_HEADROOM, GROUP_LAG, GROUP_LAG_MAX, GROUP_LAG_SECONDS, GROUP_LAG_SECONDS_MAX,
-    GROUP_LAG_SUM, GROUP_LOST, GROUP_OFFSET, GROUP_OFFSET_SUM, GROUP_PROGRESS, GROUP_UNASSIGNED, GROUP_UNCOMMITTED,
-    HOT_ID, HOT_RATIO, PARTITION_END, PARTITION_HOT, RATE_CV,
+    BROKER_UP, GROUP_AHEAD, GROUP_DRAIN, GROUP_HEADROOM, GROUP_LAG, GROUP_LAG_MAX, GROUP_LAG_SECONDS,
+    GROUP_LAG_SECONDS_MAX, GROUP_LAG_SUM, GROUP_LOST, GROUP_OFFSET, GROUP_OFFSET_SUM, GROUP_PROGRESS, GROUP_UNASSIGNED,
+    GROUP_UNCOMMITTED, HOT_ID, HOT_RATIO, PARTITION_END, PARTITION_HOT, RATE_CV,
 };
 use super::super::skew::topic_skew;
 use super::super::state::{Commit, GroupState, GroupTopic, Lag, State, TopicState, is_fresh};
-use super::{Sink, count, number};
+use super::{Sink, count, flag, number};
 
 /// Of a group with more partitions than are shown, so many: those that lag most.
 const MOST_LAGGING: usize = 20;
 
-pub(super) fn show(state: &State, sink: &mut Sink<'_>, partitions_per_group: usize) {
-    let round = state.offsets_round;
+pub(super) fn show(state: &State, sink: &mut Sink<'_>, collector: &Collector) {
+    let (round, partitions_per_group) = (state.offsets_round, collector.config.partitions_per_group);
+    show_brokers(state, sink, &collector.client);
     for (name, topic) in &state.topics {
         show_topic(name, topic, round, sink);
     }
@@ -29,6 +32,15 @@ pub(super) fn show(state: &State, sink: &mut Sink<'_>, partitions_per_group: usi
             view.show_partitions(topic, least, sink);
             view.show_topic(topic, sink);
         }
+    }
+}
+
+/// Which brokers answer: said in the quickest cycle, because it explains what else is missing there.
+fn show_brokers(state: &State, sink: &mut Sink<'_>, client: &Client) {
+    let live = state.live_brokers();
+    for broker in state.known_brokers() {
+        let is_up = if live.contains(&broker) { client.is_up(broker) } else { Some(false) };
+        sink.set_some(&BROKER_UP, [itoa::Buffer::new().format(broker)], is_up.map(flag));
     }
 }
 

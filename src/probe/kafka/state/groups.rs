@@ -83,8 +83,10 @@ pub(in super::super) struct Commit {
     pub(in super::super) offset: i64,
     /// What followed when both the commit and the end of the log were told in the same round, and that round.
     pub(in super::super) lag: Option<(Lag, u64)>,
-    /// Whether the age could be found out in that round.
+    /// The age of the first unread record in seconds, if it could be found out in that round.
     pub(in super::super) age: Option<f64>,
+    /// The first unread record that was read last, where records are read: its offset and timestamp.
+    pub(in super::super) record: Option<(i64, i64)>,
 }
 
 /// What a commit and the ends of a log amount to.
@@ -119,9 +121,10 @@ impl Lag {
 }
 
 impl State {
-    /// Takes over the groups that coordinators list. Those of a coordinator that did not answer stay for a while.
+    /// Takes over the groups that coordinators list. One that none of them lists is gone, unless its coordinator may be one
+    /// that did not answer, or may not have taken it over yet: then it stays for a while.
     pub(in super::super) fn set_groups(&mut self, listed: Vec<(i32, Listed)>, silent: &BTreeSet<i32>) {
-        let round = self.cluster_round;
+        let (round, live) = (self.cluster_round, self.live_brokers());
         let mut known = std::mem::take(&mut self.groups);
         for (coordinator, listed) in listed {
             let kind = GroupKind::of(&listed);
@@ -134,7 +137,8 @@ impl State {
             }
         }
         for (name, group) in known {
-            if silent.contains(&group.coordinator) && round.saturating_sub(group.listed) <= KEPT {
+            let may_be_moving = !silent.is_empty() || !live.contains(&group.coordinator);
+            if may_be_moving && round.saturating_sub(group.listed) <= KEPT {
                 self.groups.insert(name, group);
             } else {
                 self.gone_groups.push(name);
@@ -201,6 +205,26 @@ impl State {
     }
 }
 
+impl State {
+    /// Works out ages from the records that were read.
+    pub(in super::super) fn compute_read_ages(&mut self, wall_ms: i64) {
+        let round = self.offsets_round;
+        for (name, topic) in self.groups.values_mut().flat_map(|group| &mut group.topics) {
+            let Some(log) = self.topics.get(name) else { continue };
+            for commit in &mut topic.commits {
+                let Some((target, _)) = commit.target(log, round) else { continue };
+                let first = target.committed.max(target.start);
+                let read = commit.record.filter(|(offset, _)| *offset == first);
+                // A record from the future, by this machine's clock, is as young as can be.
+                let age = |(_, timestamp): (i64, i64)| {
+                    super::super::show::number(wall_ms.saturating_sub(timestamp).max(0)) / 1000.0
+                };
+                commit.age = if first >= target.end { Some(0.0) } else { read.map(age) };
+            }
+        }
+    }
+}
+
 impl Commit {
     /// What the age of the first unread record depends on, if the lag was worked out in this round.
     pub(in super::super) fn target<'l>(
@@ -226,8 +250,9 @@ impl GroupTopic {
             while known.next_if(|commit| commit.partition < partition).is_some() {}
             let before = known.next_if(|commit| commit.partition == partition);
             moved |= before.as_ref().is_none_or(|before| before.offset != offset);
-            let (lag, age) = before.map_or((None, None), |before| (before.lag, before.age));
-            self.commits.push(Commit { partition, offset, lag, age });
+            let mut commit = before.unwrap_or(Commit { partition, offset, lag: None, age: None, record: None });
+            commit.offset = offset;
+            self.commits.push(commit);
         }
         if moved {
             self.progress = wall;

@@ -57,8 +57,6 @@ pub(super) struct State {
     pub(super) settings_asked: Option<Instant>,
     /// The disks of each broker, and in which round of the storage cycle it told.
     pub(super) disks: BTreeMap<i32, (u64, LogDirs)>,
-    /// What each broker's advertised name resolves to, how many addresses.
-    pub(super) addresses: BTreeMap<i32, usize>,
     /// Counts rounds of the offsets cycle.
     pub(super) offsets_round: u64,
     /// Counts rounds of the cluster cycle.

@@ -94,6 +94,11 @@ impl Forbidden {
         self.0.remove(&api);
     }
 
+    /// Forgets what was forbidden: all of it is tried again, and said again.
+    pub(in super::super) fn clear_all(&mut self) {
+        self.0.clear();
+    }
+
     /// Whether the API is not to be used now.
     pub(in super::super) fn holds(&self, api: Api) -> bool {
         self.0.get(&api).is_some_and(|since| since.elapsed() < PATIENCE)

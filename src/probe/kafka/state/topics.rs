@@ -9,7 +9,7 @@ use super::super::client::ErrorCode;
 use super::super::client::api::metadata::{Partition, Topic, Topology};
 use super::super::skew::Rate;
 use super::super::timeline::Timeline;
-use super::{State, is_fresh};
+use super::State;
 
 /// A topic.
 #[derive(Debug, Default)]
@@ -160,17 +160,16 @@ impl State {
         leaders
     }
 
+    /// Whether there is a partition that no live broker leads.
+    pub(in super::super) fn has_leaderless(&self) -> bool {
+        let live = self.live_brokers();
+        let mut partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+        partitions.any(|partition| live.binary_search(&partition.leader).is_err())
+    }
+
     /// A partition by topic and number.
     pub(in super::super) fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut PartitionState> {
         self.topics.get_mut(topic)?.partitions.get_mut(usize::try_from(index).ok()?)
-    }
-}
-
-impl TopicState {
-    /// The end of a partition's log, if it is known well enough to be shown.
-    pub(in super::super) fn end(&self, index: i32, round: u64) -> Option<i64> {
-        let partition = self.partitions.get(usize::try_from(index).ok()?)?;
-        is_fresh(partition.end.1, round).then_some(partition.end.0)
     }
 }
 

@@ -59,6 +59,10 @@ impl Request for DescribeConfigs {
             Ok(TopicConfig { topic, error, values })
         })
     }
+
+    fn is_refused(response: &Self::Response) -> bool {
+        !response.is_empty() && response.iter().all(|config| !config.error.is_ok())
+    }
 }
 
 fn value(r: &mut Reader<'_>, version: i16) -> Result<(Box<str>, Box<str>), Malformed> {

@@ -63,6 +63,10 @@ impl Request for ListGroups {
         })?;
         Ok(Listing { error, groups })
     }
+
+    fn is_refused(response: &Self::Response) -> bool {
+        !response.error.is_ok()
+    }
 }
 
 /// A group in detail.

@@ -72,6 +72,10 @@ impl Request for DescribeLogDirs {
         let dirs = r.array(|r| log_dir(r, version))?;
         Ok(LogDirs { error, dirs })
     }
+
+    fn is_refused(response: &Self::Response) -> bool {
+        !response.error.is_ok()
+    }
 }
 
 fn log_dir(r: &mut Reader<'_>, version: i16) -> Result<LogDir, Malformed> {

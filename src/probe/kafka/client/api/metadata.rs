@@ -93,6 +93,11 @@ impl Request for Metadata {
         let mut topics = r.array(|r| topic(r, version))?;
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         topics.dedup_by(|a, b| a.name == b.name);
+        if (8..=10).contains(&version) {
+            // What we may do with the cluster.
+            r.i32()?;
+        }
+        r.tags()?;
         Ok(Topology { cluster_id, controller, brokers, topics })
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod api_versions;
 pub mod configs;
+pub mod fetch;
 pub mod groups;
 pub mod list_offsets;
 pub mod log_dirs;
@@ -141,6 +142,12 @@ pub trait Request: Sync {
     /// # Errors
     /// The bytes are no such response.
     fn decode(reader: &mut Reader<'_>, version: i16) -> Result<Self::Response, Malformed>;
+
+    /// Whether the response says that the request as a whole failed, so that it counts as an error.
+    fn is_refused(response: &Self::Response) -> bool {
+        let _ = response;
+        false
+    }
 }
 
 /// Writes a message of the codec crate.

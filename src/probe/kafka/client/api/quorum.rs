@@ -56,4 +56,8 @@ impl Request for DescribeQuorum {
         }
         Ok(quorum)
     }
+
+    fn is_refused(response: &Self::Response) -> bool {
+        !response.error.is_ok()
+    }
 }

@@ -68,4 +68,8 @@ impl Request for ListReassignments {
         })?;
         Ok(Reassignments { error, partitions })
     }
+
+    fn is_refused(response: &Self::Response) -> bool {
+        !response.error.is_ok()
+    }
 }

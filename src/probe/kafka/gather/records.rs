@@ -1,0 +1,78 @@
+//! The times of the records that groups have yet to read, by reading the records: exact whatever the timestamps around them, but
+//! a batch of records travels for each partition that lags, and the user needs `Read` on topics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::time::Instant;
+
+use super::super::client::Lane;
+use super::super::client::api::Api;
+use super::super::client::api::fetch::{FetchOne, first_timestamp};
+use super::super::state::Source;
+use super::Collector;
+
+/// How many records a cycle may read: what is left waits for the next cycle.
+const MOST_RECORDS: usize = 5_000;
+/// How many requests are on their way at a time: each is answered with a whole batch.
+const AT_ONCE: usize = 32;
+
+impl Collector {
+    /// Reads the first unread record of every partition of every group, unless it is known from the cycle before.
+    pub(super) async fn gather_records(&self) {
+        let wanted = self.wanted_records();
+        if self.state.lock().forbidden.holds(Api::Fetch) {
+            return;
+        }
+        let (began, asked) = (Instant::now(), wanted.len());
+        let read = stream::iter(wanted).map(async |(leader, request): (i32, FetchOne)| {
+            let answer = self.client.ask(leader, Lane::Main, &request).await.ok()?;
+            if answer.error.is_forbidden() {
+                self.forbidden(Api::Fetch, answer.error);
+            }
+            // Records without a timestamp have -1.
+            let timestamp = first_timestamp(&answer.records, request.offset).filter(|timestamp| *timestamp >= 0)?;
+            Some((request.topic, request.partition, request.offset, timestamp))
+        });
+        let mut known: BTreeMap<(Arc<str>, i32, i64), i64> = BTreeMap::new();
+        let mut read = read.buffer_unordered(AT_ONCE);
+        while let Some(answer) = read.next().await {
+            known.extend(answer.map(|(topic, partition, offset, timestamp)| ((topic, partition, offset), timestamp)));
+        }
+        self.note(Source::TimeLag, (asked, asked - known.len()), began);
+        let mut state = self.state.lock();
+        let (round, state) = (state.offsets_round, &mut *state);
+        for (name, topic) in state.groups.values_mut().flat_map(|group| &mut group.topics) {
+            let Some(log) = state.topics.get(name) else { continue };
+            for commit in &mut topic.commits {
+                let Some((target, _)) = commit.target(log, round) else { continue };
+                let first = target.committed.max(target.start);
+                if let Some(timestamp) = known.get(&(Arc::clone(name), commit.partition, first)) {
+                    commit.record = Some((first, *timestamp));
+                }
+            }
+        }
+    }
+
+    /// What has to be read, with the leader to ask; each record once, however many groups wait for it.
+    fn wanted_records(&self) -> Vec<(i32, FetchOne)> {
+        let state = self.state.lock();
+        let mut wanted = BTreeMap::new();
+        for (name, topic) in state.groups.values().flat_map(|group| &group.topics) {
+            let Some(log) = state.topics.get(name) else { continue };
+            for commit in &topic.commits {
+                let Some((target, known)) = commit.target(log, state.offsets_round) else { continue };
+                let offset = target.committed.max(target.start);
+                let is_known = commit.record.is_some_and(|(read, _)| read == offset);
+                if offset < target.end && !is_known && wanted.len() < MOST_RECORDS {
+                    let (topic, partition, leader_epoch) = (Arc::clone(name), commit.partition, known.leader_epoch);
+                    let request = FetchOne { topic, partition, leader_epoch, offset };
+                    wanted.insert((name, commit.partition, offset), (known.leader, request));
+                }
+            }
+        }
+        wanted.into_values().collect()
+    }
+}
