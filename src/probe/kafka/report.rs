@@ -199,7 +199,9 @@ mod tests {
         for (value, text) in times {
             assert_eq!(seconds(value), text);
         }
-        for (value, text) in [(0.0, "0 B"), (1536.0, "1.5 KiB"), (314_572_800.0, "300 MiB"), (1e30, "888178420 PiB")] {
+        for (value, text) in
+            [(0.0, "0 B"), (1536.0, "1.5 KiB"), (314_572_800.0, "300 MiB"), (1e30, "888178419700125 PiB")]
+        {
             assert_eq!(bytes(value), text);
         }
     }

@@ -6,12 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::super::client::connect::{Observer, Phase};
 use super::super::metrics::{ADDRESSES, API_VERSIONS, AUTH, CONNECT, RESOLVE, TCP, TLS};
 use super::Collector;
 use crate::metrics::{self, Recorder, Target};
-use crate::probe::Failure;
+use crate::probe::{Failure, Reason};
 use crate::settings::HostPort;
 
 impl Collector {
@@ -29,9 +30,14 @@ impl Collector {
             target.note(format!("{}:{}", broker.host, broker.port));
             let address = HostPort { host: broker.host.to_string(), port: broker.port };
             let visit = Visit { rec, id: &id, target: &target, open: Mutex::default() };
-            let verdict = self.client.dialer().dial(&address, &visit).await.map(drop);
+            // As long as the collector itself waits for a connection. A phase that is open then is recorded as timed out, and
+            // the run goes on to its end.
+            let opened = timeout(self.config.request_timeout, self.client.dialer().dial(&address, &visit)).await;
             drop(visit);
-            target.finish(verdict);
+            target.finish(match opened {
+                Ok(opened) => opened.map(drop),
+                Err(_) => Err(Failure::new(Reason::Timeout, format!("{address}: no connection in time"))),
+            });
         }))
         .await;
         Ok(())
