@@ -18,6 +18,9 @@ const CLEANUP_POLICY: &str = "cleanup.policy";
 /// Settings of topics that matter here.
 pub(in super::super) const SETTINGS: &[&str] = &[MIN_ISR, CLEANUP_POLICY];
 
+/// What is asked of each leader, by topic.
+pub(in super::super) type ByLeader<T> = BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>>;
+
 /// A topic.
 #[derive(Debug, Default)]
 pub(in super::super) struct TopicState {
@@ -124,9 +127,9 @@ impl State {
         let changes = self.counters.count_changes.entry(Arc::clone(&topic.name)).or_default();
         if before != 0 && before != now {
             if now > before {
-                changes.0 += 1
+                changes.0 += 1;
             } else {
-                changes.1 += 1
+                changes.1 += 1;
             }
             state.count_changed = Some(wall);
         }
@@ -164,8 +167,8 @@ impl State {
     pub(in super::super) fn by_leader<T>(
         &self,
         ask: impl Fn(i32, &PartitionState) -> T,
-    ) -> BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>> {
-        let mut leaders: BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>> = BTreeMap::new();
+    ) -> ByLeader<T> {
+        let mut leaders = ByLeader::new();
         let live = self.live_brokers();
         for (name, topic) in &self.topics {
             for (index, partition) in (0..).zip(&topic.partitions) {
