@@ -108,7 +108,7 @@ fn reported_eta(report: &str) -> f64 {
     let eta = report.split("being moved, over in ").nth(1).unwrap_or_else(|| panic!("no ETA: {report}"));
     let mut words = eta.split_whitespace();
     let number: f64 = words.next().unwrap().parse().unwrap();
-    match words.next().unwrap() {
+    match words.next().unwrap().trim_end_matches(',') {
         "s" => number,
         "min" => number * 60.0,
         unit => panic!("{unit}: {report}"),
