@@ -115,23 +115,29 @@ impl Daemon {
         Ok((Scrape::new(text), took))
     }
 
+    /// How long the runs of a probe took that it remembers, but for the first two, which do more than others.
+    pub async fn durations(&self, probe: &str) -> Outcome<Vec<Duration>> {
+        let (_, text) = self.request("GET", &format!("/runs?probe={probe}")).await?;
+        let mut durations = Vec::new();
+        // An id, when it ended, how long it took and the unit of that, newest first.
+        for line in text.lines().skip_while(|line| !line.starts_with("id ")).skip(1) {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let at = words.iter().position(|word| ["ms", "s"].contains(word)).ok_or("a run without a duration")?;
+            let number: f64 = words[at.saturating_sub(1)].parse()?;
+            durations.push(Duration::from_secs_f64(if words[at] == "ms" { number / 1e3 } else { number }));
+        }
+        durations.truncate(durations.len().saturating_sub(2));
+        Ok(durations)
+    }
+
     /// The CPU time that it has used so far.
     pub fn cpu(&self) -> Outcome<Cpu> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // After the name, which may hold anything: state, parent, group, ..., user and system time as the 12th and 13th.
-        let fields: Vec<_> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let ticks = |at: usize| Ok::<f64, Box<dyn std::error::Error>>(fields.get(at).ok_or("a short stat")?.parse()?);
-        Ok(Cpu { user: ticks(11)? / TICKS, system: ticks(12)? / TICKS })
+        cpu_of(self.pid)
     }
 
     /// What it has in memory now.
     pub fn memory(&self) -> Outcome<Memory> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let field = |name: &str| -> Outcome<f64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line in status")?;
-            Ok(line.trim_matches([':', ' ', '\t', 'k', 'B']).parse::<f64>()? * 1024.0)
-        };
-        Ok(Memory { resident: field("VmRSS")?, anonymous: field("RssAnon")? })
+        memory_of(self.pid)
     }
 
     /// Where it listens.
@@ -160,16 +166,44 @@ impl Daemon {
     }
 
     async fn request(&self, method: &str, path: &str) -> Outcome<(u16, String)> {
-        let mut stream = TcpStream::connect(&self.address).await?;
-        let request = format!("{method} {path} HTTP/1.0\r\nHost: midwatch\r\nContent-Length: 0\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        timeout(PATIENCE, stream.read_to_end(&mut answer)).await??;
-        let answer = String::from_utf8(answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
-        let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
-        Ok((status, body.to_owned()))
+        request(&self.address, method, path, PATIENCE).await
     }
+}
+
+/// The CPU time that a process has used so far.
+pub fn cpu_of(pid: u32) -> Outcome<Cpu> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // After the name, which may hold anything: state, parent, group, ..., user and system time as the 12th and 13th.
+    let fields: Vec<_> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let ticks = |at: usize| Ok::<f64, Box<dyn std::error::Error>>(fields.get(at).ok_or("a short stat")?.parse()?);
+    Ok(Cpu { user: ticks(11)? / TICKS, system: ticks(12)? / TICKS })
+}
+
+/// What a process has in memory now.
+pub fn memory_of(pid: u32) -> Outcome<Memory> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| -> Outcome<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line in status")?;
+        Ok(line.trim_matches([':', ' ', '\t', 'k', 'B']).parse::<f64>()? * 1024.0)
+    };
+    Ok(Memory { resident: field("VmRSS")?, anonymous: field("RssAnon")? })
+}
+
+/// A scrape of whoever listens there.
+pub async fn get(address: &str, patience: Duration) -> Outcome<(u16, String)> {
+    request(address, "GET", "/metrics", patience).await
+}
+
+async fn request(address: &str, method: &str, path: &str, patience: Duration) -> Outcome<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: midwatch\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    timeout(patience, stream.read_to_end(&mut answer)).await??;
+    let answer = String::from_utf8(answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+    let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
+    Ok((status, body.to_owned()))
 }
 
 fn config(folder: &Path) -> PathBuf {

@@ -18,6 +18,8 @@ mod delay;
 mod driver;
 mod endpoint;
 mod exposition;
+mod kafka;
+mod kafka_peers;
 mod memory;
 mod peers;
 mod reload;
@@ -39,7 +41,7 @@ use self::sets::Set;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Without servers, then with them. The story is last because it pins the members of the set to cores.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "exposition",
     "compression",
     "http",
@@ -48,6 +50,7 @@ const SECTIONS: [&str; 12] = [
     "delay",
     "scrape",
     "stop",
+    "kafka",
     "memory",
     "cost",
     "driver",
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Some((child, arguments)) if child == counted::CHILD => counted::child(arguments),
         Some((child, arguments)) if child == exposition::CHILD => exposition::child(arguments),
         Some((child, arguments)) if child == served::CHILD => served::child(arguments),
+        Some((child, _)) if child == kafka::CHILD => kafka::child(),
         _ => chosen(&arguments).and_then(|sections| runtime()?.block_on(all(&sections))),
     };
     match outcome {
@@ -113,6 +117,9 @@ async fn all(sections: &[&str]) -> Outcome<()> {
     }
     if wanted("stop") {
         start::measure_stop().await?;
+    }
+    if wanted("kafka") {
+        kafka::measure().await?;
     }
     if !["memory", "cost", "driver", "story"].into_iter().any(wanted) {
         return Ok(());

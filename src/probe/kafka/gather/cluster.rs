@@ -16,7 +16,7 @@ use super::super::client::api::metadata::{Broker, Metadata, Topology};
 use super::super::client::api::quorum::DescribeQuorum;
 use super::super::client::api::{Api, Request};
 use super::super::client::{BrokerAddress, Lane};
-use super::super::state::{GroupKind, Source};
+use super::super::state::{GroupKind, SETTINGS, Source};
 use super::{Answers, Collector, tally, wall};
 use crate::probe::Failure;
 
@@ -24,8 +24,6 @@ use crate::probe::Failure;
 const SETTINGS_AGE: Duration = Duration::from_secs(600);
 /// How old the name of the controller may become.
 const CONTROLLER_AGE: Duration = Duration::from_secs(60);
-/// Settings of topics that matter here.
-const SETTINGS: &[&str] = &["min.insync.replicas"];
 /// How many topics are asked about in one request for settings: each is a lookup for the broker.
 const TOPICS_A_REQUEST: usize = 1000;
 
@@ -73,6 +71,11 @@ impl Collector {
     async fn list(&self) -> Result<Result<(), Failure>, Failure> {
         let topology = self.gather_topology().await?;
         let groups = self.gather_groups(&topology).await;
+        let is_first = self.state.lock().settings_asked.is_none();
+        if is_first {
+            // What time lag makes of the answers depends on whether a log is compacted.
+            self.gather_settings().await;
+        }
         let mut state = self.state.lock();
         // Who leads those is found out in the next cycle, whichever that is, and not only in the next one of this rhythm.
         state.stale = state.has_leaderless();

@@ -12,6 +12,9 @@ use super::topics::TopicState;
 use super::{KEPT, State};
 use crate::probe::kafka::drain::Drain;
 
+/// Where groups stand, by topic and partition.
+pub(in super::super) type Targets = BTreeMap<Arc<str>, BTreeMap<i32, Vec<Target>>>;
+
 /// The protocol of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum GroupKind {
@@ -188,6 +191,42 @@ impl State {
         }
     }
 
+    /// Forgets what groups lagged in a topic that was made anew under its old name.
+    pub(super) fn forget_lags(&mut self, topic: &str) {
+        for topic in self.groups.values_mut().filter_map(|group| group.topics.get_mut(topic)) {
+            topic.drain = Drain::default();
+            for commit in &mut topic.commits {
+                (commit.lag, commit.age) = (None, None);
+            }
+        }
+    }
+
+    /// Where groups stand in this round, by topic and partition.
+    pub(in super::super) fn targets(&self) -> Targets {
+        let mut targets = Targets::new();
+        for (name, topic) in self.groups.values().flat_map(|group| &group.topics) {
+            let Some(log) = self.topics.get(name) else { continue };
+            let target = |commit: &Commit| Some((commit.partition, commit.target(log, self.offsets_round)?.0));
+            let mut told = topic.commits.iter().filter_map(target).peekable();
+            if told.peek().is_some() {
+                let of_topic = targets.entry(Arc::clone(name)).or_default();
+                told.for_each(|(partition, target)| of_topic.entry(partition).or_default().push(target));
+            }
+        }
+        targets
+    }
+
+    /// Forgets what was learnt of times that is of no use for any group where it stands now.
+    fn forget_times(&mut self) {
+        for (name, partitions) in self.targets() {
+            for (index, targets) in partitions {
+                if let Some(partition) = self.partition_mut(&name, index) {
+                    partition.timeline.keep_for(&targets);
+                }
+            }
+        }
+    }
+
     /// Works out ages, once everything was asked that was to be asked.
     pub(in super::super) fn compute_ages(&mut self, wall_ms: i64) {
         let round = self.offsets_round;
@@ -202,6 +241,7 @@ impl State {
                 };
             }
         }
+        self.forget_times();
     }
 }
 

@@ -20,7 +20,7 @@ use super::moves::Moves;
 pub(super) use brokers::Counters;
 pub(super) use groups::{Commit, GroupKind, GroupState, GroupTopic, Lag};
 pub(super) use sources::{Forbidden, Source, Sources};
-pub(super) use topics::{PartitionState, TopicState};
+pub(super) use topics::{PartitionState, SETTINGS, TopicState};
 
 /// For how many rounds the values of a broker that does not answer are shown.
 pub(super) const KEPT: u64 = 3;
@@ -55,6 +55,8 @@ pub(super) struct State {
     pub(super) controller_asked: Option<Instant>,
     /// When settings of topics were asked for last.
     pub(super) settings_asked: Option<Instant>,
+    /// The partition whose times are asked for first in the next cycle, when not all could be in the last one.
+    pub(super) time_lag_turn: Option<(Arc<str>, i32)>,
     /// The disks of each broker, and in which round of the storage cycle it told.
     pub(super) disks: BTreeMap<i32, (u64, LogDirs)>,
     /// Counts rounds of the offsets cycle.

@@ -8,8 +8,15 @@ use tokio::time::Instant;
 use super::super::client::ErrorCode;
 use super::super::client::api::metadata::{Partition, Topic, Topology};
 use super::super::skew::Rate;
-use super::super::timeline::Timeline;
+use super::super::timeline::{Holes, Timeline};
 use super::State;
+
+/// The setting that says how many replicas in sync producers with acks=all need.
+const MIN_ISR: &str = "min.insync.replicas";
+/// The setting that says whether records with the key of a later one are removed.
+const CLEANUP_POLICY: &str = "cleanup.policy";
+/// Settings of topics that matter here.
+pub(in super::super) const SETTINGS: &[&str] = &[MIN_ISR, CLEANUP_POLICY];
 
 /// A topic.
 #[derive(Debug, Default)]
@@ -22,6 +29,8 @@ pub(in super::super) struct TopicState {
     pub(in super::super) count_changed: Option<f64>,
     /// How many replicas in sync producers with acks=all need.
     pub(in super::super) min_isr: Option<usize>,
+    /// Whether offsets may have no record.
+    holes: Holes,
 }
 
 /// A partition.
@@ -40,14 +49,16 @@ pub(in super::super) struct PartitionState {
 }
 
 impl PartitionState {
-    fn new(partition: &Partition) -> Self {
+    fn new(partition: &Partition, holes: Holes) -> Self {
+        let mut timeline = Timeline::default();
+        timeline.expect(holes);
         Self {
             leader: partition.leader,
             leader_epoch: partition.leader_epoch,
             end: (0, 0),
             start: (0, 0),
             rate: Rate::default(),
-            timeline: Timeline::default(),
+            timeline,
         }
     }
 
@@ -69,6 +80,8 @@ impl PartitionState {
     /// Notes where the log ends, told in `round`.
     pub(in super::super) fn ends(&mut self, end: i64, round: u64, (at, wall_ms): (Instant, i64)) {
         if self.end.1 != 0 && end < self.end.0 {
+            // Truncated, or another topic of the same name: where it began before says nothing of it.
+            self.start = (0, 0);
             self.timeline.reset();
             self.rate.reset();
         }
@@ -90,11 +103,12 @@ impl State {
         topology.topics.retain(|topic| topic.error.is_ok() && is_whole(topic) && admits(&topic.name));
         let mut known = std::mem::take(&mut self.topics);
         for topic in &topology.topics {
+            let before = known.remove(&topic.name);
+            if before.as_ref().is_some_and(|before| before.id != topic.id) {
+                self.forget_lags(&topic.name);
+            }
             let same = |state: &TopicState| state.id == topic.id;
-            let state = known
-                .remove(&topic.name)
-                .filter(same)
-                .unwrap_or_else(|| TopicState { id: topic.id, ..TopicState::default() });
+            let state = before.filter(same).unwrap_or_else(|| TopicState { id: topic.id, ..TopicState::default() });
             let state = self.follow(topic, state, wall);
             self.topics.insert(Arc::clone(&topic.name), state);
         }
@@ -121,7 +135,7 @@ impl State {
         for (index, partition) in topic.partitions.iter().enumerate() {
             match state.partitions.get_mut(index) {
                 Some(known) => *leader_changes += u64::from(known.lead(partition)),
-                None => state.partitions.push(PartitionState::new(partition)),
+                None => state.partitions.push(PartitionState::new(partition, state.holes)),
             }
         }
         state
@@ -130,9 +144,19 @@ impl State {
     /// The settings of a topic that matter here.
     pub(in super::super) fn set_settings(&mut self, topic: &str, error: ErrorCode, values: &[(Box<str>, Box<str>)]) {
         let Some(state) = self.topics.get_mut(topic) else { return };
-        if error.is_ok() {
-            let value = values.iter().find(|(name, _)| &**name == "min.insync.replicas");
-            state.min_isr = value.and_then(|(_, value)| value.parse().ok());
+        if !error.is_ok() {
+            return;
+        }
+        let value = |key| values.iter().find(|(name, _)| &**name == key).map(|(_, value)| &**value);
+        state.min_isr = value(MIN_ISR).and_then(|value| value.parse().ok());
+        // A list of words: a topic may be compacted and have its old records deleted too.
+        state.holes = match value(CLEANUP_POLICY) {
+            Some(policy) if policy.split(',').any(|word| word.trim() == "compact") => Holes::Compacted,
+            Some(_) => Holes::Never,
+            None => Holes::Unsure,
+        };
+        for partition in &mut state.partitions {
+            partition.timeline.expect(state.holes);
         }
     }
 
@@ -170,6 +194,13 @@ impl State {
     /// A partition by topic and number.
     pub(in super::super) fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut PartitionState> {
         self.topics.get_mut(topic)?.partitions.get_mut(usize::try_from(index).ok()?)
+    }
+}
+
+impl TopicState {
+    /// A partition by its number.
+    pub(in super::super) fn partition(&self, index: i32) -> Option<&PartitionState> {
+        self.partitions.get(usize::try_from(index).ok()?)
     }
 }
 
