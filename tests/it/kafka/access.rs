@@ -1,9 +1,12 @@
 //! Who may look, and what is said to those who may not.
 
+use std::collections::BTreeSet;
+use std::net::ToSocketAddrs as _;
 use std::path::Path;
 
 use lab::kafka::{Cluster, Mechanism, Options, Record, Resource, Tls, User};
 use lab::net::{Blackhole, Refused};
+use lab::ports::Port;
 
 use super::{LAG, looked_again, probe};
 use crate::support::{Metrics, Midwatch, midwatch};
@@ -166,7 +169,6 @@ async fn every_login_works_and_every_failure_has_its_reason() {
         let output = midwatch(&["probe", "kafka", name, "--config", &config]);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         seen.push(format!("{output:?}"));
-        eprintln!("{}", String::from_utf8_lossy(&output.stdout));
     }
     seen.push(format!("{:?}", midwatch(&["check", &config])));
     for text in seen {
@@ -175,8 +177,11 @@ async fn every_login_works_and_every_failure_has_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_a_login() {
-    let cluster = cluster(Options::default().tls(Tls::Mutual)).await;
+async fn a_certificate_is_a_login_and_the_advertised_name_is_looked_up() {
+    let port = Port::pick().unwrap();
+    let advertised = format!("localhost:{}", port.number());
+    let options = Options::default().tls(Tls::Mutual).ports(&[port.number()]).advertised([advertised.as_str()]);
+    let cluster = cluster(options).await;
     let files = cluster.files();
     let with = |identity: &lab::certificates::Identity| {
         format!(
@@ -210,5 +215,10 @@ async fn a_certificate_is_a_login() {
         let labels = [("probe", "mutual"), ("broker", "1"), ("phase", phase)];
         assert!(metrics.get("kafka_broker_connect_duration_seconds_count", &labels) >= Some(1.0), "{phase}");
     }
-    assert_eq!(metrics.get("kafka_broker_addresses", &[("probe", "mutual"), ("broker", "1")]), Some(1.0));
+    // What any other program finds that asks this machine for the name.
+    let found: BTreeSet<_> = advertised.to_socket_addrs().unwrap().map(|address| address.ip()).collect();
+    let told = metrics.get("kafka_broker_addresses", &[("probe", "mutual"), ("broker", "1")]);
+    assert_eq!(told, Some(found.len() as f64), "{found:?}");
+    let info = metrics.get("kafka_broker_info", &[("probe", "mutual"), ("id", "1"), ("address", &advertised)]);
+    assert_eq!(info, Some(1.0));
 }
