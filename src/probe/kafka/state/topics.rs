@@ -100,6 +100,9 @@ impl PartitionState {
     }
 }
 
+/// What is asked of each broker, by topic.
+type ByLeader<T> = BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>>;
+
 impl State {
     /// Takes over what brokers say of topics, as far as `admits` them.
     pub(in super::super) fn set_topology(&mut self, mut topology: Topology, admits: impl Fn(&str) -> bool, wall: f64) {
@@ -164,11 +167,8 @@ impl State {
     }
 
     /// The partitions with a leader, by leader: what is asked of each broker.
-    pub(in super::super) fn by_leader<T>(
-        &self,
-        ask: impl Fn(i32, &PartitionState) -> T,
-    ) -> ByLeader<T> {
-        let mut leaders = ByLeader::new();
+    pub(in super::super) fn by_leader<T>(&self, ask: impl Fn(i32, &PartitionState) -> T) -> ByLeader<T> {
+        let mut leaders = ByLeader::<T>::new();
         let live = self.live_brokers();
         for (name, topic) in &self.topics {
             for (index, partition) in (0..).zip(&topic.partitions) {
