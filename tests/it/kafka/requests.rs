@@ -51,8 +51,8 @@ const EVERY_BROKER: [Question; 6] = [
     Question::DescribeLogDirs,
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_cycle_asks_each_broker_six_times_and_the_cluster_twice() {
+#[test]
+fn a_full_cycle_asks_each_broker_six_times_and_the_cluster_twice() {
     let counts = one_full_cycle(Shape::default(), "");
     for question in EVERY_BROKER {
         assert_eq!((counts[&question].requests, counts[&question].most), (B, 1), "{question:?}: {counts:#?}");
@@ -70,8 +70,8 @@ async fn a_full_cycle_asks_each_broker_six_times_and_the_cluster_twice() {
     assert!(counts[&Question::ByTime].things <= 5_000, "{counts:#?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn groups_of_both_protocols_cost_each_broker_one_request_more() {
+#[test]
+fn groups_of_both_protocols_cost_each_broker_one_request_more() {
     let counts = one_full_cycle(Shape { new_protocol_one_in: 5, ..Shape::default() }, "");
     let describing = [Question::DescribeGroups, Question::ConsumerGroupDescribe].map(|question| counts[&question]);
     assert_eq!(describing.map(|asked| (asked.requests, asked.most)), [(B, 1); 2], "{counts:#?}");
@@ -79,8 +79,8 @@ async fn groups_of_both_protocols_cost_each_broker_one_request_more() {
     assert_eq!(planned(&counts), 2 + 7 * B, "{counts:#?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn old_brokers_are_asked_for_one_group_at_a_time() {
+#[test]
+fn old_brokers_are_asked_for_one_group_at_a_time() {
     let counts = one_full_cycle(Shape { newest: vec![ONE_GROUP_A_REQUEST], ..Shape::default() }, "");
     let commits = counts[&Question::OffsetFetch];
     assert_eq!((commits.requests, commits.most_things), (GROUPS, 1), "{counts:#?}");
@@ -88,8 +88,8 @@ async fn old_brokers_are_asked_for_one_group_at_a_time() {
     assert_eq!(planned(&counts), 2 + 5 * B + GROUPS, "{counts:#?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_filters_keep_out_is_not_asked_for() {
+#[test]
+fn what_filters_keep_out_is_not_asked_for() {
     let all = one_full_cycle(Shape::default(), "");
     // Ten topics, and ten groups but one.
     let filters = "topics = { allow = [\"topic-0000.\"] }\n\
