@@ -2,10 +2,12 @@
 //! groups with 50 000 commits. No real cluster of that size fits into a test, and a fake cannot be wrong about what arrived.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lab::kafka::fake::{Counts, FakeCluster, Question, Shape};
+use lab::until;
 
-use crate::support::{Midwatch, Place, eventually, midwatch};
+use crate::support::{Midwatch, Place, midwatch};
 
 /// How many brokers there are.
 const B: usize = 12;
@@ -119,17 +121,19 @@ async fn a_fast_cycle_asks_each_broker_twice_and_is_counted_so() {
     let rest = format!("interval = \"3s\"\nrequest_timeout = \"3s\"\n{}", others.join("\n"));
     let daemon = Midwatch::start(&section(&fake, &rest)).await;
     // Between two runs all that was asked is of whole runs: two requests for each broker, and what listed everything at first.
-    let (counts, metrics) = eventually("the requests of three runs or more, and no others", async || {
+    let whole_runs = async || {
         let before = fake.counts();
         let metrics = daemon.metrics().await;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
-        let runs = metrics.get("midwatch_probe_runs_total", &[("probe", "fake")])? as usize;
+        let runs = metrics.get("midwatch_probe_runs_total", &[("probe", "fake")]).unwrap_or(0.0) as usize;
         let is_whole = [Question::OffsetFetch, Question::Ends].iter().all(|of| requests(&before, *of) == B * runs)
-            && planned(&before) == 2 * B * runs + 1 + B;
-        (runs >= 3 && is_whole).then_some((before, metrics))
-    })
-    .await;
-    assert_eq!((requests(&counts, Question::Metadata), requests(&counts, Question::ListGroups)), (1, B));
+            && planned(&before) == 2 * B * runs + 1 + 2 * B;
+        if runs >= 3 && is_whole { Ok((before, metrics)) } else { Err(format!("{runs} runs, {before:#?}")) }
+    };
+    let what = "the requests of three runs or more, and no others";
+    let (counts, metrics) = until(what, Duration::from_secs(60), whole_runs).await.unwrap();
+    let listing = [Question::Metadata, Question::ListGroups, Question::Starts].map(|of| requests(&counts, of));
+    assert_eq!(listing, [1, B, B]);
     // The collector's own account is the same.
     let mut own: BTreeMap<String, f64> = BTreeMap::new();
     for sample in metrics.all("kafka_collector_requests_total", &[]) {
