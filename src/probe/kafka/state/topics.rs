@@ -239,7 +239,7 @@ mod tests {
             state: "Empty".into(),
             group_type: "classic".into(),
         };
-        state.set_groups(vec![(1, listed)], &std::collections::BTreeSet::new());
+        state.set_groups(vec![(1, listed)], &std::collections::BTreeSet::new(), |_| true);
         state.offsets_round += 1;
         let topic = TopicCommits { name: "orders".into(), partitions: vec![(0, committed)], incomplete: false };
         let told = GroupCommits { group: "billing".into(), error: ErrorCode::NONE, topics: vec![topic] };

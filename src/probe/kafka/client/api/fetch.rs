@@ -190,6 +190,7 @@ mod tests {
     fn batch(offset: i64, timestamps: &[i64]) -> Vec<u8> {
         let record = |(index, timestamp): (usize, &i64)| Record {
             transactional: false,
+            delete_horizon: false,
             control: false,
             partition_leader_epoch: 0,
             producer_id: -1,
