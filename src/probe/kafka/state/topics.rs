@@ -164,10 +164,7 @@ impl State {
     }
 
     /// The partitions with a leader, by leader: what is asked of each broker.
-    pub(in super::super) fn by_leader<T>(
-        &self,
-        ask: impl Fn(i32, &PartitionState) -> T,
-    ) -> ByLeader<T> {
+    pub(in super::super) fn by_leader<T>(&self, ask: impl Fn(i32, &PartitionState) -> T) -> ByLeader<T> {
         let mut leaders = ByLeader::new();
         let live = self.live_brokers();
         for (name, topic) in &self.topics {
