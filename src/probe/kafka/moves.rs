@@ -78,11 +78,14 @@ pub(super) struct Counts {
 pub(super) struct Moves {
     topics: BTreeMap<Arc<str>, BTreeMap<i32, Move>>,
     /// The replicas that moves were adding when they were found to be over, by topic and partition, and when that was.
-    ended: BTreeMap<Arc<str>, BTreeMap<i32, (Instant, Vec<i32>)>>,
+    ended: BTreeMap<Arc<str>, BTreeMap<i32, Ended>>,
     /// How fast each broker receives all that it is to receive.
     flows: BTreeMap<i32, Flow>,
     counts: Counts,
 }
+
+/// When a move was found to be over, and what it was adding.
+type Ended = (Instant, Vec<i32>);
 
 #[derive(Debug, Default)]
 struct Move {
@@ -151,7 +154,7 @@ impl Moves {
         for moving in listing {
             let old = before.get_mut(moving.topic).and_then(|topic| topic.remove(&moving.partition));
             self.counts.started += u64::from(old.is_none());
-            let new = Move::new(moving, old.unwrap_or_default(), wall);
+            let new = Move::new(moving, &old.unwrap_or_default(), wall);
             self.topics.entry(Arc::clone(moving.topic)).or_default().insert(moving.partition, new);
         }
         for (topic, partitions) in before {
@@ -276,7 +279,7 @@ impl Moves {
 
 impl Move {
     /// The move as it is listed now. Brokers that `old` was adding too go on as they were.
-    fn new(moving: &Moving<'_>, old: Self, wall: f64) -> Self {
+    fn new(moving: &Moving<'_>, old: &Self, wall: f64) -> Self {
         let stays = moving.replicas.iter().filter(|replica| !moving.removing.contains(replica));
         let track = |broker: &i32| {
             let known = old.tracks.iter().find(|track| track.broker == *broker).cloned();

@@ -119,7 +119,12 @@ fn render_moves(text: &mut String, state: &State) {
         return;
     }
     let eta = state.moves.eta_seconds().map_or(String::new(), |eta| format!(", over in {}", seconds(eta)));
-    let _ = writeln!(text, "\n{} being moved{eta}", plural(moving, "partition"));
+    let brokers = state.moves.brokers();
+    let left: Option<f64> = brokers.iter().map(|view| view.remaining_bytes).sum();
+    let rate: f64 = brokers.iter().filter_map(|view| view.rate).sum();
+    let rate = if rate > 0.0 { format!(" at {}/s", bytes(rate)) } else { String::new() };
+    let left = left.map_or(String::new(), |left| format!(", {} left{rate}", bytes(left)));
+    let _ = writeln!(text, "\n{} being moved{eta}{left}", plural(moving, "partition"));
     let mut views: Vec<MoveView<'_>> = state.moves.each().collect();
     views.sort_by(|a, b| b.remaining_bytes.partial_cmp(&a.remaining_bytes).unwrap_or(std::cmp::Ordering::Equal));
     for view in views.iter().take(MOST_LINES) {

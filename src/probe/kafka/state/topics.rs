@@ -18,9 +18,6 @@ const CLEANUP_POLICY: &str = "cleanup.policy";
 /// Settings of topics that matter here.
 pub(in super::super) const SETTINGS: &[&str] = &[MIN_ISR, CLEANUP_POLICY];
 
-/// What is asked of each leader, by topic.
-pub(in super::super) type ByLeader<T> = BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>>;
-
 /// A topic.
 #[derive(Debug, Default)]
 pub(in super::super) struct TopicState {
@@ -100,6 +97,9 @@ impl PartitionState {
     }
 }
 
+/// What is asked of each broker, by topic.
+type ByLeader<T> = BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>>;
+
 impl State {
     /// Takes over what brokers say of topics, as far as `admits` them.
     pub(in super::super) fn set_topology(&mut self, mut topology: Topology, admits: impl Fn(&str) -> bool, wall: f64) {
@@ -165,7 +165,7 @@ impl State {
 
     /// The partitions with a leader, by leader: what is asked of each broker.
     pub(in super::super) fn by_leader<T>(&self, ask: impl Fn(i32, &PartitionState) -> T) -> ByLeader<T> {
-        let mut leaders = ByLeader::new();
+        let mut leaders = ByLeader::<T>::new();
         let live = self.live_brokers();
         for (name, topic) in &self.topics {
             for (index, partition) in (0..).zip(&topic.partitions) {
