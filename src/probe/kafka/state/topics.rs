@@ -80,8 +80,10 @@ impl PartitionState {
     /// Notes where the log ends, told in `round`.
     pub(in super::super) fn ends(&mut self, end: i64, round: u64, (at, wall_ms): (Instant, i64)) {
         if self.end.1 != 0 && end < self.end.0 {
-            // Truncated, or another topic of the same name: where it began before says nothing of it.
-            self.start = (0, 0);
+            // Truncated, or another topic of the same name.
+            if end < self.start.0 {
+                self.start = (0, 0);
+            }
             self.timeline.reset();
             self.rate.reset();
         }
@@ -96,9 +98,6 @@ impl PartitionState {
         self.timeline.advance_start(start);
     }
 }
-
-/// What is asked of each broker, by topic.
-type ByLeader<T> = BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>>;
 
 impl State {
     /// Takes over what brokers say of topics, as far as `admits` them.
@@ -120,6 +119,7 @@ impl State {
         self.counters.count_changes.retain(|name, _| is_known(name));
         self.gone_topics.extend(known.into_keys().filter(|name| !is_known(name)));
         self.topology = Some(Arc::new(topology));
+        self.topology_round = self.cluster_round;
     }
 
     fn follow(&mut self, topic: &Topic, mut state: TopicState, wall: f64) -> TopicState {
