@@ -68,6 +68,7 @@ fn seconds_between(earlier: i64, later: i64) -> f64 {
 
 /// What is shown of a group.
 #[derive(Debug)]
+#[allow(dead_code, reason = "what else there is to know of it when a test fails")]
 struct Shown {
     committed: i64,
     records: f64,

@@ -18,9 +18,6 @@ const CLEANUP_POLICY: &str = "cleanup.policy";
 /// Settings of topics that matter here.
 pub(in super::super) const SETTINGS: &[&str] = &[MIN_ISR, CLEANUP_POLICY];
 
-/// What is asked of each leader, by topic.
-pub(in super::super) type ByLeader<T> = BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>>;
-
 /// A topic.
 #[derive(Debug, Default)]
 pub(in super::super) struct TopicState {
