@@ -191,6 +191,7 @@ mod tests {
         let record = |(index, timestamp): (usize, &i64)| Record {
             transactional: false,
             control: false,
+            delete_horizon: false,
             partition_leader_epoch: 0,
             producer_id: -1,
             producer_epoch: -1,
