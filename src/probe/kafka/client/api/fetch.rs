@@ -193,6 +193,7 @@ mod tests {
             transactional: false,
             delete_horizon: false,
             control: false,
+            delete_horizon: false,
             partition_leader_epoch: 0,
             producer_id: -1,
             producer_epoch: -1,
