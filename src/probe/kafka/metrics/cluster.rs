@@ -32,7 +32,7 @@ pub(in super::super) static CLUSTER_NOT_PREFERRED: Gauge<0> = Gauge::new(
 );
 
 pub(in super::super) static CONTROLLER: Gauge<1> =
-    Gauge::new("kafka_cluster_controller", "1 for the active controller.", &["broker"]);
+    Gauge::new("kafka_cluster_controller", "Set to 1 for the active controller.", &["broker"]);
 
 pub(in super::super) static BROKER_LEADERS: Gauge<1> =
     Gauge::new("kafka_broker_leader_partitions", "Number of partitions that the broker leads.", &["broker"]);

@@ -47,18 +47,21 @@ pub(in super::super) static PARTITION_URP: Gauge<2> = Gauge::new(
     &["topic", "partition"],
 );
 
-pub(in super::super) static PARTITION_OFFLINE: Gauge<2> =
-    Gauge::new("kafka_topic_partition_offline", "1 for each partition without a leader.", &["topic", "partition"]);
+pub(in super::super) static PARTITION_OFFLINE: Gauge<2> = Gauge::new(
+    "kafka_topic_partition_offline",
+    "Set to 1 for each partition without a leader.",
+    &["topic", "partition"],
+);
 
 pub(in super::super) static PARTITION_UNDER_MIN_ISR: Gauge<2> = Gauge::new(
     "kafka_topic_partition_under_min_isr",
-    "1 for each partition with fewer replicas in sync than producers with acks=all need.",
+    "Set to 1 for each partition with fewer replicas in sync than producers with acks=all need.",
     &["topic", "partition"],
 );
 
 pub(in super::super) static PARTITION_HOT: Gauge<2> = Gauge::new(
     "kafka_topic_partition_hot",
-    "1 for each partition that receives far more than the other partitions of its topic.",
+    "Set to 1 for each partition that receives far more than the other partitions of its topic.",
     &["topic", "partition"],
 );
 
