@@ -102,6 +102,9 @@ impl PartitionState {
     }
 }
 
+/// What is asked of each broker, by topic.
+pub(in super::super) type ByLeader<T> = BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>>;
+
 impl State {
     /// Takes over what brokers say of topics, as far as `admits` them.
     pub(in super::super) fn set_topology(&mut self, mut topology: Topology, admits: impl Fn(&str) -> bool, wall: f64) {
@@ -239,7 +242,7 @@ mod tests {
             state: "Empty".into(),
             group_type: "classic".into(),
         };
-        state.set_groups(vec![(1, listed)], &std::collections::BTreeSet::new());
+        state.set_groups(vec![(1, listed)], &std::collections::BTreeSet::new(), |_| true);
         state.offsets_round += 1;
         let topic = TopicCommits { name: "orders".into(), partitions: vec![(0, committed)], incomplete: false };
         let told = GroupCommits { group: "billing".into(), error: ErrorCode::NONE, topics: vec![topic] };

@@ -189,9 +189,9 @@ mod tests {
 
     fn batch(offset: i64, timestamps: &[i64]) -> Vec<u8> {
         let record = |(index, timestamp): (usize, &i64)| Record {
-            delete_horizon: false,
             transactional: false,
             control: false,
+            delete_horizon: false,
             partition_leader_epoch: 0,
             producer_id: -1,
             producer_epoch: -1,
