@@ -33,9 +33,6 @@ pub(in super::super) struct TopicState {
     holes: Holes,
 }
 
-/// What is asked of each leader, by topic.
-type ByLeader<T> = BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>>;
-
 /// A partition.
 #[derive(Debug)]
 pub(in super::super) struct PartitionState {
