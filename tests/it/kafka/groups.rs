@@ -145,7 +145,7 @@ async fn topics_and_groups_come_and_go() {
 }
 
 /// kafka_exporter's families, and the labels of each.
-const KAFKA_EXPORTER: [(&str, &[&str]); 16] = [
+const KAFKA_EXPORTER: [(&str, &[&str]); 15] = [
     ("kafka_brokers", &[]),
     ("kafka_broker_info", &["id", "address"]),
     ("kafka_topic_partitions", &["topic"]),
@@ -161,8 +161,6 @@ const KAFKA_EXPORTER: [(&str, &[&str]); 16] = [
     ("kafka_consumergroup_current_offset_sum", &["consumergroup", "topic"]),
     ("kafka_consumergroup_lag_sum", &["consumergroup", "topic"]),
     ("kafka_consumergroup_members", &["consumergroup"]),
-    // As often used with them.
-    ("kafka_consumergroup_lag_seconds", &["consumergroup", "topic", "partition"]),
 ];
 
 /// What promtool says against an exposition.
