@@ -59,6 +59,15 @@ impl Run {
     pub(super) fn push(&mut self, desc: &'static Desc, values: &[&str], value: Value) {
         let from = self.keys.len();
         label::push_key(&mut self.keys, values);
+        // Metrics of one thing are most often recorded one after the other: what is the same again is kept once.
+        if let Some(last) = self.ops.last()
+            && self.key(last) == &self.keys[from..]
+        {
+            let key = last.key;
+            self.keys.truncate(from);
+            self.ops.push(Op { desc, value, key });
+            return;
+        }
         // A run that records 4 GiB of label values has been stopped by the series limit long before.
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         self.ops.push(Op { desc, value, key: (place(from), place(self.keys.len())) });
@@ -173,6 +182,11 @@ impl Recorder {
         let mut run = self.lock();
         run.nth += 1;
         std::mem::take(&mut run.trace)
+    }
+
+    /// How many values were recorded since the last commit.
+    pub fn recorded(&self) -> usize {
+        self.lock().ops.len()
     }
 
     /// Shows in `set` everything recorded since the last commit, all at once, and forgets it.

@@ -97,6 +97,9 @@ struct State {
     families: Arc<Vec<Arc<Family>>>,
     /// How writers find rows, family by family in the same order as `families`.
     index: Vec<Index>,
+    /// The family that was recorded after each of them last time. Runs record in much the same order, so most often it is the
+    /// one that is looked for; where it is not, it is looked up.
+    next: Vec<usize>,
     buckets: BucketRule,
     /// Counts commits, to tell which gauges one of them recorded.
     commits: u32,
@@ -246,15 +249,24 @@ impl State {
         if self.families.get(last).is_some_and(|family| std::ptr::eq(family.desc, desc)) {
             return last;
         }
-        match self.families.binary_search_by(|family| family.desc.name.cmp(desc.name)) {
+        let next = self.next.get(last).copied().unwrap_or(0);
+        if self.families.get(next).is_some_and(|family| std::ptr::eq(family.desc, desc)) {
+            return next;
+        }
+        let at = match self.families.binary_search_by(|family| family.desc.name.cmp(desc.name)) {
             Ok(at) => at,
             Err(at) => {
                 let family = Family::new(desc, self.buckets.of(desc));
                 Arc::make_mut(&mut self.families).insert(at, Arc::new(family));
                 self.index.insert(at, Index::default());
+                self.next.insert(at, 0);
                 at
             }
+        };
+        if let Some(next) = self.next.get_mut(last) {
+            *next = at;
         }
+        at
     }
 
     /// The row of the given key, which is made if it is new. `None` when there are too many.

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -14,6 +16,9 @@ use super::verdict::{self, Run};
 use crate::failure::{Failure, Reason};
 use crate::metrics::{Gauges, Recorder, RunId};
 use crate::probe::{AnyProbe, Cycle, OnFailure, ProbeId};
+
+/// A run that recorded so many values takes a millisecond or more to commit: too long for others that are due meanwhile.
+const LARGE: usize = 5_000;
 
 /// Runs the cycle at its due times, for ever. Due times count from `origin`, never from the end of a run.
 pub(super) async fn repeat(watch: &Watch, cycle: Cycle, origin: Instant) {
@@ -137,7 +142,8 @@ impl<'w> Runner<'w> {
         in_flight.due_times = 0;
         // First of all: what a scrape says of the run may lead a person to it.
         self.watch.kept.history.remember(run, outcome.standing);
-        self.rec.commit_with(&self.verdict, &self.watch.set, self.cycle.name, gauges);
+        let commit = || self.rec.commit_with(&self.verdict, &self.watch.set, self.cycle.name, gauges);
+        if self.rec.recorded() < LARGE { commit() } else { aside(commit) }
     }
 
     /// What becomes of the gauges of earlier runs.
@@ -147,6 +153,14 @@ impl<'w> Runner<'w> {
             OnFailure::Freeze if failed_in_a_row > 0 => Gauges::Keep,
             OnFailure::Replace | OnFailure::Keep(_) | OnFailure::Freeze => Gauges::Replace,
         }
+    }
+}
+
+/// Does what takes long while another thread takes over what else this worker has to do, where there are threads for that.
+fn aside(work: impl FnOnce()) {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => block_in_place(work),
+        _ => work(),
     }
 }
 

@@ -17,6 +17,8 @@
 //!
 //! Each broker has two listeners: one for clients, which is as secure as the options say, and an internal one that only the brokers
 //! and the lab itself use, without encryption and as a superuser. So the lab's own administration works however strict the cluster is.
+//!
+//! [`fake`] is no such cluster: it only answers questions, for sizes that no machine here has room for.
 
 mod access;
 mod archive;

@@ -315,7 +315,8 @@ impl Track {
             self.records = Some(leader.saturating_sub(replica).max(0) as f64);
         }
         let Some((leader, replica)) = sample.leader_bytes.zip(sample.replica_bytes) else {
-            self.idle = self.idle.saturating_add(1);
+            // A leader that does not say how much it has says nothing about the receiver.
+            self.idle = self.idle.saturating_add(u32::from(sample.replica_bytes.is_none()));
             return None;
         };
         let gap = leader.saturating_sub(replica) as f64;

@@ -79,9 +79,9 @@ fn render_groups(text: &mut String, state: &State) {
                 group,
                 topic,
                 state: known,
-                records: lags.as_ref().map(|lags| lags.iter().map(|lag| lag.records).sum()),
+                records: lags.as_ref().map(|lags| lags.iter().fold(0, |sum: i64, lag| sum.saturating_add(lag.records))),
                 age: ages.and_then(|ages| ages.into_iter().reduce(f64::max)),
-                lost: lags.map_or(0, |lags| lags.iter().map(|lag| lag.lost).sum()),
+                lost: lags.map_or(0, |lags| lags.iter().fold(0, |sum: i64, lag| sum.saturating_add(lag.lost))),
             });
         }
     }

@@ -68,6 +68,7 @@ fn seconds_between(earlier: i64, later: i64) -> f64 {
 
 /// What is shown of a group.
 #[derive(Debug)]
+#[allow(dead_code, reason = "what else there is to know of it when a test fails")]
 struct Shown {
     committed: i64,
     records: f64,
@@ -173,13 +174,13 @@ async fn assert_ages(truth: &Truth, daemon: &Midwatch, disorder: &[i64]) {
         let metrics = looked_again(daemon, "shop").await;
         let all: Vec<_> = settled.iter().map(|(topic, group)| (group, shown(truth, &metrics, topic, group))).collect();
         let wrong: Vec<_> = all.iter().filter(|(_, shown)| !shown.is_right()).collect();
-        assert!(round < 3 || wrong.is_empty(), "{wrong:#?}\n{}", daemon.log());
+        assert!(round == 1 || wrong.is_empty(), "{wrong:#?}\n{}", daemon.log());
         for offset in [0, 17, 250, 499] {
             let shown = shown(truth, &metrics, "disorder", &format!("disorder-{offset}"));
             // The newest record that is not behind it hides those after it.
             let hidden = disorder[..=usize::try_from(offset).unwrap()].iter().max().unwrap();
             let bound = shown.truth - seconds_between(disorder[usize::try_from(offset).unwrap()], *hidden);
-            assert!(round < 3 || shown.seconds.is_some_and(|seconds| seconds >= bound - 1.0), "{bound}: {shown:?}");
+            assert!(round == 1 || shown.seconds.is_some_and(|seconds| seconds >= bound - 1.0), "{bound}: {shown:?}");
             assert!(shown.seconds.is_none_or(|seconds| seconds <= shown.truth + 1.0), "no lower bound: {shown:?}");
         }
     }

@@ -14,11 +14,10 @@ mod served;
 mod shape;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::{Error, Result};
@@ -105,10 +104,11 @@ impl FakeCluster {
         let io = Error::io("starting a fake Kafka cluster");
         let start = || -> std::io::Result<Self> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let listen = async |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
             let mut listeners = Vec::new();
-            for broker in 1..=shape.brokers {
-                listeners.push(runtime.block_on(listen(broker))?);
+            for _ in 0..shape.brokers {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+                listener.set_nonblocking(true)?;
+                listeners.push(listener);
             }
             let addresses = listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
             let notes = Arc::<Mutex<Vec<Noted>>>::default();

@@ -15,13 +15,14 @@ use super::{Noted, lock};
 const LONGEST: usize = 16 << 20;
 
 /// Serves until it is dropped.
-pub(super) async fn serve_all(listeners: Vec<TcpListener>, cluster: Answers, log: Arc<Mutex<Vec<Noted>>>) {
+pub(super) async fn serve_all(listeners: Vec<std::net::TcpListener>, cluster: Answers, log: Arc<Mutex<Vec<Noted>>>) {
     let cluster = Arc::new(Mutex::new(cluster));
     let mut brokers = JoinSet::new();
     for (broker, listener) in (1..).zip(listeners) {
         let (cluster, log) = (Arc::clone(&cluster), Arc::clone(&log));
         brokers.spawn(async move {
             let mut open = JoinSet::new();
+            let Ok(listener) = TcpListener::from_std(listener) else { return };
             while let Ok((stream, _)) = listener.accept().await {
                 let (cluster, log) = (Arc::clone(&cluster), Arc::clone(&log));
                 // How a connection ends is its client's affair.
@@ -43,7 +44,7 @@ async fn serve(
     loop {
         let request = frame(&mut stream).await?;
         let length = request.len();
-        let answered = lock(cluster).answer(broker, request);
+        let answered = lock(cluster).answer(broker, &request);
         let (question, things, response) =
             answered.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         lock(log).push(Noted { broker, question, things, bytes: (length, response.len()) });

@@ -23,6 +23,7 @@ impl Collector {
     pub(in super::super) async fn try_listeners(&self, rec: &Recorder) -> Result<(), Failure> {
         self.ensure_listed().await?;
         let topology = self.state.lock().topology.clone();
+        self.forget_brokers(rec);
         let brokers = topology.iter().flat_map(|topology| &topology.brokers);
         join_all(brokers.map(async |broker| {
             let id = broker.id.to_string();
@@ -32,7 +33,7 @@ impl Collector {
             let visit = Visit { rec, id: &id, target: &target, open: Mutex::default() };
             // As long as the collector itself waits for a connection. A phase that is open then is recorded as timed out, and
             // the run goes on to its end.
-            let opened = timeout(self.config.request_timeout, self.client.dialer().dial(&address, &visit)).await;
+            let opened = timeout(self.client.limit(), self.client.dialer().dial(&address, &visit)).await;
             drop(visit);
             target.finish(match opened {
                 Ok(opened) => opened.map(drop),
@@ -41,6 +42,18 @@ impl Collector {
         }))
         .await;
         Ok(())
+    }
+}
+
+impl Collector {
+    /// Ends the series of brokers that neither are in the cluster nor hold a replica any more.
+    fn forget_brokers(&self, rec: &Recorder) {
+        let mut state = self.state.lock();
+        let known = state.known_brokers();
+        for broker in state.seen_brokers.difference(&known) {
+            rec.forget(&["broker"], &broker.to_string());
+        }
+        state.seen_brokers = known;
     }
 }
 

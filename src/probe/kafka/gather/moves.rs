@@ -38,8 +38,9 @@ impl Collector {
         if is_quiet {
             return Ok(());
         }
-        self.gather_moves().await?;
+        let listed = self.gather_moves().await;
         self.measure().await;
+        listed?;
         let lacks_rates = self.state.lock().moves.lacks_rates();
         if lacks_rates {
             tokio::time::sleep(FIRST_STEP.min(rec.time_left() / 2)).await;

@@ -16,10 +16,12 @@ use super::{Answers, Collector, tally, wall_ms};
 const ROUNDS: usize = 3;
 /// How many partitions a cycle may ask about: the others have their turn in the next one.
 const PARTITIONS: usize = 5_000;
-/// Up to how many partitions are few.
-const FEW: usize = 300;
-/// How many timestamps are asked for at once in one partition, when few partitions ask, and when many do.
-const AT_ONCE: (usize, usize) = (16, 4);
+/// How many timestamps a round may ask for in all partitions together, as far as each then has its least.
+const QUESTIONS: usize = 4_800;
+/// The least and the most that one partition may ask for in a round, whatever the number of its groups.
+const OF_PARTITION: (usize, usize) = (4, 64);
+/// The most that one group may ask for in a partition in a round: more make the answer no better.
+const OF_GROUP: usize = 16;
 
 /// A partition by topic and number.
 type Place = (Arc<str>, i32);
@@ -74,12 +76,13 @@ impl Collector {
     fn questions(&self, wanting: &mut Wanting) -> Questions {
         let state = self.state.lock();
         let now = wall_ms();
-        let most = if wanting.len() <= FEW { AT_ONCE.0 } else { AT_ONCE.1 };
+        // Few may ask much, many little each.
+        let most = (QUESTIONS / wanting.len().max(1)).clamp(OF_PARTITION.0, OF_PARTITION.1);
         let mut questions = Questions::new();
         wanting.retain(|(name, index), targets| {
             let Some(known) = state.topics.get(name).and_then(|topic| topic.partition(*index)) else { return false };
             targets.retain(|target| !known.timeline.questions(*target, now, 1).is_empty());
-            let each = (most / targets.len().max(1)).max(1);
+            let each = (most / targets.len().max(1)).clamp(1, OF_GROUP);
             let mut timestamps: Vec<_> =
                 targets.iter().flat_map(|target| known.timeline.questions(*target, now, each)).take(most).collect();
             timestamps.sort_unstable();

@@ -6,14 +6,12 @@ mod moves;
 mod offsets;
 mod storage;
 
-use std::collections::BTreeMap;
-
 use super::gather::Collector;
 use super::metrics::{
     REQUEST_ERRORS, REQUESTS, SERIES_DROPPED, SOURCE_DURATION, SOURCE_PARTIAL, SOURCE_SUCCESS, SOURCE_TIME,
 };
 use super::state::{Source, State};
-use crate::metrics::{Gauge, Recorder};
+use crate::metrics::{Desc, Gauge, Recorder};
 
 /// Which cycle shows what it knows.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +44,7 @@ pub(super) struct Shown<'r> {
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
         let mut state = self.collector.state.lock();
-        let mut sink = Sink { rec: self.rec, most: self.collector.config.series_per_metric, series: BTreeMap::new() };
+        let mut sink = Sink { rec: self.rec, most: self.collector.config.series_per_metric, series: Vec::new() };
         match self.view {
             View::Offsets => offsets::show(&state, &mut sink, self.collector),
             View::Cluster => cluster::show(&mut state, &mut sink),
@@ -54,10 +52,10 @@ impl Drop for Shown<'_> {
             View::Moves => moves::show(&mut state, &mut sink),
         }
         self.show_sources(&state);
-        for (family, (_, dropped)) in sink.series.iter().filter(|(_, (_, dropped))| *dropped > 0) {
-            let total = state.counters.dropped.entry(family).or_default();
+        for Shares { of, dropped, .. } in sink.series.iter().filter(|shares| shares.dropped > 0) {
+            let total = state.counters.dropped.entry(of.name).or_default();
             *total += dropped;
-            self.rec.add(&SERIES_DROPPED, [family], *dropped as f64);
+            self.rec.add(&SERIES_DROPPED, [of.name], *dropped as f64);
         }
         for count in self.collector.client.take_counts() {
             let mut broker = itoa::Buffer::new();
@@ -86,18 +84,31 @@ impl Shown<'_> {
 struct Sink<'r> {
     rec: &'r Recorder,
     most: usize,
-    /// Series and dropped ones, by metric.
-    series: BTreeMap<&'static str, (usize, u64)>,
+    /// Series and dropped ones of each metric that has any: few metrics, and very many values, so that to compare pointers
+    /// costs less than to look names up.
+    series: Vec<Shares>,
+}
+
+/// How much of a metric is recorded.
+struct Shares {
+    of: &'static Desc,
+    series: usize,
+    dropped: u64,
 }
 
 impl Sink<'_> {
     fn set<const N: usize>(&mut self, metric: &'static Gauge<N>, labels: [&str; N], value: f64) {
-        let (series, dropped) = self.series.entry(metric.desc().name).or_default();
-        if *series < self.most {
-            *series += 1;
+        let of = metric.desc();
+        let place = self.series.iter().position(|shares| std::ptr::eq(shares.of, of)).unwrap_or_else(|| {
+            self.series.push(Shares { of, series: 0, dropped: 0 });
+            self.series.len() - 1
+        });
+        let shares = &mut self.series[place];
+        if shares.series < self.most {
+            shares.series += 1;
             self.rec.set(metric, labels, value);
         } else {
-            *dropped += 1;
+            shares.dropped += 1;
         }
     }
 

@@ -41,6 +41,8 @@ impl Shared {
 pub(super) struct State {
     /// The brokers and topics as they were listed last; only topics that the filter admits.
     pub(super) topology: Option<Arc<Topology>>,
+    /// The round of the cluster cycle in which that was.
+    pub(super) topology_round: u64,
     /// Somebody answered that it is out of date, or did not answer at all.
     pub(super) stale: bool,
     pub(super) topics: BTreeMap<Arc<str>, TopicState>,
@@ -49,6 +51,8 @@ pub(super) struct State {
     pub(super) gone_topics: Vec<Arc<str>>,
     pub(super) gone_groups: Vec<Arc<str>>,
     pub(super) moves: Moves,
+    /// The brokers that have series.
+    pub(super) seen_brokers: BTreeSet<i32>,
     /// The active controller.
     pub(super) controller: Option<i32>,
     /// When the controllers were asked last.

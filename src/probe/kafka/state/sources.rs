@@ -74,11 +74,6 @@ impl Sources {
     pub(in super::super) fn has_brought(&self, source: Source) -> bool {
         self.0.get(&source).is_some_and(|round| round.last_success.is_some())
     }
-
-    /// Whether the last round of the source was whole.
-    pub(in super::super) fn is_whole(&self, source: Source) -> bool {
-        self.0.get(&source).is_some_and(|round| round.success && !round.partial)
-    }
 }
 
 /// How long an API that an ACL forbids is left alone.

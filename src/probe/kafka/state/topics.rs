@@ -80,8 +80,10 @@ impl PartitionState {
     /// Notes where the log ends, told in `round`.
     pub(in super::super) fn ends(&mut self, end: i64, round: u64, (at, wall_ms): (Instant, i64)) {
         if self.end.1 != 0 && end < self.end.0 {
-            // Truncated, or another topic of the same name: where it began before says nothing of it.
-            self.start = (0, 0);
+            // Truncated, or another topic of the same name.
+            if end < self.start.0 {
+                self.start = (0, 0);
+            }
             self.timeline.reset();
             self.rate.reset();
         }
@@ -96,9 +98,6 @@ impl PartitionState {
         self.timeline.advance_start(start);
     }
 }
-
-/// What is asked of each broker, by topic.
-type ByLeader<T> = BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>>;
 
 impl State {
     /// Takes over what brokers say of topics, as far as `admits` them.
@@ -120,6 +119,7 @@ impl State {
         self.counters.count_changes.retain(|name, _| is_known(name));
         self.gone_topics.extend(known.into_keys().filter(|name| !is_known(name)));
         self.topology = Some(Arc::new(topology));
+        self.topology_round = self.cluster_round;
     }
 
     fn follow(&mut self, topic: &Topic, mut state: TopicState, wall: f64) -> TopicState {
@@ -207,4 +207,72 @@ impl TopicState {
 /// Whether partitions are numbered from 0 on without a gap, as Kafka does: the place of each is its number.
 fn is_whole(topic: &Topic) -> bool {
     !topic.partitions.is_empty() && (0..).zip(&topic.partitions).all(|(index, partition)| partition.index == index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::client::api::groups::Listed;
+    use super::super::super::client::api::metadata::Broker;
+    use super::super::super::client::api::offset_fetch::{GroupCommits, TopicCommits};
+    use super::super::GroupTopic;
+    use super::*;
+
+    /// One broker and one topic of one partition.
+    fn topology(id: u128) -> Topology {
+        let partition = Partition { index: 0, leader: 1, leader_epoch: 0, replicas: [1].into(), in_sync: [1].into() };
+        let topic = Topic { name: "orders".into(), id, error: ErrorCode::NONE, partitions: vec![partition] };
+        let broker = Broker { id: 1, host: "broker".into(), port: 9092 };
+        Topology { cluster_id: None, controller: 1, brokers: vec![broker], topics: vec![topic] }
+    }
+
+    /// A round in which the log was told to begin and end there, and the group to have committed there.
+    fn round(state: &mut State, id: u128, (start, end): (Option<i64>, i64), committed: i64) {
+        let now = Instant::now();
+        state.cluster_round += 1;
+        state.set_topology(topology(id), |_| true, 0.0);
+        let listed = Listed {
+            group: "billing".into(),
+            protocol_type: "consumer".into(),
+            state: "Empty".into(),
+            group_type: "classic".into(),
+        };
+        state.set_groups(vec![(1, listed)], &std::collections::BTreeSet::new(), |_| true);
+        state.offsets_round += 1;
+        let topic = TopicCommits { name: "orders".into(), partitions: vec![(0, committed)], incomplete: false };
+        let told = GroupCommits { group: "billing".into(), error: ErrorCode::NONE, topics: vec![topic] };
+        state.set_commits(told, 0.0, |_| true);
+        let (round, cluster_round) = (state.offsets_round, state.cluster_round);
+        let partition = state.partition_mut("orders", 0).unwrap();
+        partition.ends(end, round, (now, 0));
+        if let Some(start) = start {
+            partition.begins(start, cluster_round);
+        }
+        state.compute_lags(now);
+    }
+
+    fn shown(state: &State) -> Option<(i64, i64)> {
+        let commit = &state.groups["billing"].topics["orders"].commits[0];
+        GroupTopic::shown(commit, state.offsets_round).map(|(lag, _)| (lag.records, lag.lost))
+    }
+
+    #[tokio::test]
+    async fn a_topic_made_anew_takes_nothing_over() {
+        let mut state = State::default();
+        round(&mut state, 7, (Some(50), 100), 60);
+        assert_eq!(shown(&state), Some((40, 0)));
+        // Before anything is told of the new one.
+        state.set_topology(topology(8), |_| true, 0.0);
+        assert_eq!(shown(&state), None);
+        assert_eq!(state.topics["orders"].partitions[0].start, (0, 0));
+        round(&mut state, 8, (Some(0), 10), 3);
+        assert_eq!(shown(&state), Some((7, 0)));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_shorter_than_before_is_not_known_to_begin_where_it_did() {
+        let mut state = State::default();
+        round(&mut state, 0, (Some(50), 100), 60);
+        round(&mut state, 0, (None, 10), 3);
+        assert_eq!(shown(&state), Some((7, 0)), "and none is lost");
+    }
 }
