@@ -99,6 +99,9 @@ impl PartitionState {
     }
 }
 
+/// What is asked of each broker, by topic.
+pub(in super::super) type ByLeader<T> = BTreeMap<i32, Vec<(Arc<str>, Vec<T>)>>;
+
 impl State {
     /// Takes over what brokers say of topics, as far as `admits` them.
     pub(in super::super) fn set_topology(&mut self, mut topology: Topology, admits: impl Fn(&str) -> bool, wall: f64) {

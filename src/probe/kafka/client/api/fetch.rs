@@ -189,9 +189,7 @@ mod tests {
 
     fn batch(offset: i64, timestamps: &[i64]) -> Vec<u8> {
         let record = |(index, timestamp): (usize, &i64)| Record {
-            delete_horizon: false,
             transactional: false,
-            delete_horizon: false,
             control: false,
             delete_horizon: false,
             partition_leader_epoch: 0,
