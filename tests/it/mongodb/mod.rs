@@ -4,7 +4,7 @@ mod connect;
 mod faults;
 mod peers;
 mod runs;
-mod srv;
+pub mod srv;
 mod starved;
 
 use lab::mongodb::{ReplicaSet, User};

@@ -9,7 +9,7 @@ use super::{FAILURES, observed, success};
 use crate::support::{Place, program};
 
 /// midwatch with another resolv.conf, in a mount namespace of its own.
-fn with_resolver(dns: &Dns) -> Command {
+pub fn with_resolver(dns: &Dns) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]);
     command.arg(dns.resolv_conf()).arg(program());

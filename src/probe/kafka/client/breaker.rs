@@ -66,8 +66,10 @@ impl Breaker {
         let mut state = self.state();
         state.up = Some(false);
         let now = Instant::now();
-        // The other lane's failure within the pause is the same one.
-        if state.pause.as_ref().is_some_and(|(until, _)| *until > now) {
+        // The other lane's failure within the pause is the same one. But whoever met it has used up its time, and what it asks
+        // next is not to wait for that long again.
+        if let Some((until, _)) = state.pause.as_mut().filter(|(until, _)| *until > now) {
+            *until = (*until).max(now + FIRST_PAUSE.mul_f64(jitter()));
             return;
         }
         let pause = (FIRST_PAUSE * 2u32.saturating_pow(state.failures.min(8))).min(LONGEST_PAUSE);
@@ -110,9 +112,10 @@ mod tests {
             let longest = Duration::from_secs(longest);
             tokio::time::advance(longest.mul_f64(0.74)).await;
             breaker.admit().unwrap_err();
-            // A second failure in the same pause does not make it longer.
+            // A second failure in the same pause does not make the next one longer, and this one only as long as one failure does.
             breaker.failed(&silent());
-            tokio::time::advance(longest.mul_f64(0.27)).await;
+            breaker.admit().unwrap_err();
+            tokio::time::advance(longest.mul_f64(0.27).max(FIRST_PAUSE)).await;
         }
         assert_eq!(breaker.is_up(), Some(false));
     }
