@@ -95,13 +95,17 @@ pub(super) fn cycles<'r>(title: &str, runs: impl Iterator<Item = (&'static str, 
     let runs: Vec<_> = runs.collect();
     let width = runs.iter().map(|(cycle, _)| cycle.len()).max().unwrap_or(0);
     let mut text = format!("{title}\n\n");
+    let mut said = String::new();
     for (cycle, report) in &runs {
-        let _ = match report.result {
-            Ok(()) => writeln!(text, "✓ {cycle:<width$} {:>10}", time(report.duration)),
-            Err(failure) => {
-                writeln!(text, "✗ {cycle:<width$} {:>10}  {}", time(report.duration), in_words(failure))
-            }
+        let took = time(report.duration);
+        let Err(failure) = report.result else {
+            let _ = writeln!(text, "✓ {cycle:<width$} {took:>12}");
+            continue;
         };
+        let words = in_words(failure);
+        let shown = if words == said { "the same" } else { &words };
+        let _ = writeln!(text, "✗ {cycle:<width$} {took:>12}  {shown}");
+        said = words;
     }
     for (_, report) in &runs {
         report.render_briefly(&mut text);
@@ -273,6 +277,47 @@ mod tests {
         assert_eq!(bar(ms(5), ms(10)).chars().count(), BAR / 2);
         assert_eq!(bar(Duration::from_nanos(1), ms(10)), "▏");
         assert_eq!(bar(Duration::ZERO, Duration::ZERO), "▏");
+    }
+
+    #[test]
+    fn cycles_have_a_line_each_and_what_is_well_is_brief() {
+        let ms = Duration::from_millis;
+        let failure = || Failure::new(Reason::Timeout, "late");
+        let phase = |target, name, failure| PhaseTrace { target, name, duration: ms(4), failure };
+        let targets = Trace {
+            targets: vec![
+                target("2", "db2:9092", Err(failure())),
+                target("1", "db1:9092", Ok(())),
+                target("3", "db3:9092", Ok(())),
+            ],
+            phases: vec![phase(0, "tcp", Some(Reason::Timeout)), phase(1, "tcp", None), phase(1, "tls", None)],
+            gone: Vec::new(),
+        };
+        let (none, good, bad) = (Trace::default(), Ok(()), Err(failure()));
+        let report = |trace, result| Report { title: "", trace, result, duration: ms(12), only: None };
+        let runs = [
+            ("main", report(&none, &good)),
+            ("disks", report(&none, &bad)),
+            ("more", report(&none, &bad)),
+            ("ways", report(&targets, &good)),
+        ];
+        let expected = "kafka orders
+
+✓ main     12.000 ms
+✗ disks    12.000 ms  no answer in time (timeout): late
+✗ more     12.000 ms  the same
+✓ ways     12.000 ms
+
+✓ 1  db1:9092  12.000 ms  (tcp 4.000 ms, tls 4.000 ms)
+
+✗ 2  db2:9092
+    tcp        4.000 ms  ████████████████████████████████████████  ✗ timeout
+    total     12.000 ms
+    no answer in time (timeout): late
+
+✓ 3  db3:9092  12.000 ms  ()
+";
+        assert_eq!(cycles("kafka orders", runs.into_iter()), expected);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use futures_util::FutureExt as _;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::Watch;
 use super::verdict::{self, Run};
@@ -130,7 +131,9 @@ impl<'w> Runner<'w> {
         let probe = Arc::clone(&self.watch.probe.borrow());
         let id = RunId::next();
         self.verdict.begin(id);
-        let run = run(&*probe, self.cycle, self.watch.common.timeout, (id, &mut self.rec)).await;
+        // Whatever is logged within the run says whose it is, at every level that a filter may leave.
+        let span = tracing::error_span!("run", probe = %self.watch.id);
+        let run = run(&*probe, self.cycle, self.watch.common.timeout, (id, &mut self.rec)).instrument(span).await;
         if run.panicked {
             self.watch.rebuild();
         }

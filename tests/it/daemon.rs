@@ -241,7 +241,7 @@ async fn it_lives_on_without_file_descriptors_and_recovers() {
 }
 
 /// Prometheus' own opinion of the exposition.
-fn promtool(exposition: &str) -> String {
+pub fn promtool(exposition: &str) -> String {
     let mut child = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -41,7 +41,7 @@ pub enum Sasl {
     /// SCRAM-SHA-256 or SCRAM-SHA-512.
     Scram { hash: ScramHash, username: String, password: Secret },
     /// OAUTHBEARER.
-    Bearer(TokenSource),
+    Bearer(Box<TokenSource>),
 }
 
 /// The hash of a SCRAM mechanism.
@@ -191,7 +191,8 @@ impl Sasl {
                     section.problem(Some("tls"), "`tls`: `token_url` is https");
                 }
                 let (client_id, client_secret) = (client_id?, client_secret?);
-                Some(Self::Bearer(TokenSource::Oauth { url: url?, client_id, client_secret, scope, tls }))
+                let source = TokenSource::Oauth { url: url?, client_id, client_secret, scope, tls };
+                Some(Self::Bearer(Box::new(source)))
             }
             #[cfg(not(feature = "msk-iam"))]
             Mechanism::MskIam => {
@@ -210,7 +211,7 @@ impl Sasl {
                 let session_token = section.optional("session_token");
                 let (access_key_id, secret_access_key) = (access_key_id?, secret_access_key?);
                 let source = TokenSource::MskIam { region: region?, access_key_id, secret_access_key, session_token };
-                Some(Self::Bearer(source))
+                Some(Self::Bearer(Box::new(source)))
             }
         }
     }
@@ -223,10 +224,5 @@ fn is_region(region: &String) -> Result<(), String> {
         Ok(())
     } else {
         Err("expected the name of a region such as \"eu-central-1\"".to_owned())
-    }
-
-    /// Whether both are likely to lead to the same cluster.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.bootstrap.iter().any(|address| other.bootstrap.contains(address))
     }
 }

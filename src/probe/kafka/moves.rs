@@ -1,14 +1,18 @@
 //! Reassignments in progress: how much is left to copy, how fast it goes, and when it will be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// The time constant of a rate, in seconds.
 const TIME_CONSTANT: f64 = 60.0;
-/// After this many samples in a row without progress, or without an answer, a move counts as stalled.
+/// After this many samples in a row without progress, or without an answer, a move counts as stalled,
 const STALLED_AFTER: u32 = 3;
+/// and after so long: a throttled replica gets up to 10 MiB at once (`replica.fetch.response.max.bytes`), and then nothing until
+/// that is within its quota again, while the other replicas of its broker take turns.
+const STALLED_FOR: Duration = Duration::from_secs(20);
 
 /// A partition that `ListPartitionReassignments` lists.
 #[derive(Debug, Clone, Copy)]
@@ -74,9 +78,14 @@ pub(super) struct Counts {
 pub(super) struct Moves {
     topics: BTreeMap<Arc<str>, BTreeMap<i32, Move>>,
     /// The replicas that moves were adding when they were found to be over, by topic and partition, and when that was.
-    ended: BTreeMap<Arc<str>, BTreeMap<i32, (Instant, Vec<i32>)>>,
+    ended: BTreeMap<Arc<str>, BTreeMap<i32, Ended>>,
+    /// How fast each broker receives all that it is to receive.
+    flows: BTreeMap<i32, Flow>,
     counts: Counts,
 }
+
+/// When a move was found to be over, and what it was adding.
+type Ended = (Instant, Vec<i32>);
 
 #[derive(Debug, Default)]
 struct Move {
@@ -96,12 +105,45 @@ struct Track {
     last: Option<(Instant, f64)>,
     total: Option<f64>,
     records: Option<f64>,
-    /// The moving average of the rate, times its weight.
-    average: f64,
-    /// How much of all weight the rates so far have: the average divided by it is the plain average in the beginning.
-    weight: f64,
+    rate: Average,
     /// Samples in a row without progress.
     idle: u32,
+    /// When there was progress last, or was first looked for it.
+    moved: Option<Instant>,
+    /// When was last looked for it.
+    looked: Option<Instant>,
+}
+
+/// A moving average of a rate.
+#[derive(Debug, Clone, Copy, Default)]
+struct Average {
+    /// Times its weight.
+    sum: f64,
+    /// How much of all weight the rates so far have: the sum divided by it is the plain average in the beginning.
+    weight: f64,
+}
+
+impl Average {
+    fn saw(&mut self, rate: f64, seconds: f64) {
+        let share = -(-seconds / TIME_CONSTANT).exp_m1();
+        self.sum += (rate - self.sum) * share;
+        self.weight += (1.0 - self.weight) * share;
+    }
+
+    fn get(self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.sum / self.weight)
+    }
+}
+
+/// What one broker receives. Its replicas share one throttle: when one of them is done or waits for its turn the others go the
+/// faster, so that the rates of those that are left would not add up to that of the broker.
+#[derive(Debug, Clone, Copy, Default)]
+struct Flow {
+    /// When it was last measured.
+    last: Option<Instant>,
+    /// Bytes that arrived since then.
+    arrived: f64,
+    rate: Average,
 }
 
 impl Moves {
@@ -112,18 +154,20 @@ impl Moves {
         for moving in listing {
             let old = before.get_mut(moving.topic).and_then(|topic| topic.remove(&moving.partition));
             self.counts.started += u64::from(old.is_none());
-            let new = Move::new(moving, old.unwrap_or_default(), wall);
+            let new = Move::new(moving, &old.unwrap_or_default(), wall);
             self.topics.entry(Arc::clone(moving.topic)).or_default().insert(moving.partition, new);
         }
         for (topic, partitions) in before {
             for (partition, old) in partitions {
                 let now = replicas_now(&topic, partition).map(sorted);
-                let count = if now.as_ref() == Some(&old.aim) {
-                    &mut self.counts.completed
-                } else {
-                    &mut self.counts.cancelled
-                };
+                let is_completed = now.as_ref() == Some(&old.aim);
+                let count = if is_completed { &mut self.counts.completed } else { &mut self.counts.cancelled };
                 *count += 1;
+                for track in &old.tracks {
+                    // What was missing has come, or will never.
+                    let flow = self.flows.entry(track.broker).or_default();
+                    flow.arrived += track.remaining().unwrap_or(0.0) * f64::from(u8::from(is_completed));
+                }
                 let ended = self.ended.entry(Arc::clone(&topic)).or_default();
                 ended.insert(partition, (Instant::now(), old.adding));
             }
@@ -141,12 +185,22 @@ impl Moves {
 
     /// Takes in a sample of each replica that is being added, by topic, partition and broker.
     pub fn measured(&mut self, at: Instant, sample: impl Fn(&str, i32, i32) -> Sample) {
+        let mut answered = BTreeSet::new();
         for (topic, partitions) in &mut self.topics {
             for (partition, one) in partitions {
                 for track in &mut one.tracks {
-                    track.measured(at, &sample(topic, *partition, track.broker));
+                    if let Some(arrived) = track.measured(at, &sample(topic, *partition, track.broker)) {
+                        let flow = self.flows.entry(track.broker).or_default();
+                        flow.arrived += arrived;
+                        answered.insert(track.broker);
+                    }
                 }
             }
+        }
+        let receivers: BTreeSet<_> = self.tracks().map(|(_, _, track)| track.broker).collect();
+        self.flows.retain(|broker, _| receivers.contains(broker));
+        for (_, flow) in self.flows.iter_mut().filter(|(broker, _)| answered.contains(broker)) {
+            flow.measured(at);
         }
     }
 
@@ -197,7 +251,8 @@ impl Moves {
         for (_, _, track) in self.tracks() {
             brokers.entry(track.broker).or_default().push(track);
         }
-        brokers.into_iter().map(|(broker, tracks)| received(broker, &tracks)).collect()
+        let rate = |broker: i32| self.flows.get(&broker).and_then(|flow| flow.rate.get());
+        brokers.into_iter().map(|(broker, tracks)| received(broker, &tracks, rate(broker))).collect()
     }
 
     /// Seconds until all is copied: those of the broker that takes the longest. None if one's are unknown.
@@ -224,7 +279,7 @@ impl Moves {
 
 impl Move {
     /// The move as it is listed now. Brokers that `old` was adding too go on as they were.
-    fn new(moving: &Moving<'_>, old: Self, wall: f64) -> Self {
+    fn new(moving: &Moving<'_>, old: &Self, wall: f64) -> Self {
         let stays = moving.replicas.iter().filter(|replica| !moving.removing.contains(replica));
         let track = |broker: &i32| {
             let known = old.tracks.iter().find(|track| track.broker == *broker).cloned();
@@ -238,29 +293,47 @@ impl Move {
     }
 }
 
+impl Flow {
+    fn measured(&mut self, at: Instant) {
+        if let Some(last) = self.last {
+            let seconds = at.saturating_duration_since(last).as_secs_f64();
+            if seconds <= 0.0 {
+                return;
+            }
+            self.rate.saw(self.arrived / seconds, seconds);
+        }
+        (self.last, self.arrived) = (Some(at), 0.0);
+    }
+}
+
 impl Track {
-    fn measured(&mut self, at: Instant, sample: &Sample) {
+    /// How much smaller the gap to the leader has become; none without an answer.
+    fn measured(&mut self, at: Instant, sample: &Sample) -> Option<f64> {
+        self.moved.get_or_insert(at);
+        self.looked = Some(at);
         if let Some((leader, replica)) = sample.leader_end.zip(sample.replica_end) {
             self.records = Some(leader.saturating_sub(replica).max(0) as f64);
         }
         let Some((leader, replica)) = sample.leader_bytes.zip(sample.replica_bytes) else {
-            self.idle = self.idle.saturating_add(1);
-            return;
+            // A leader that does not say how much it has says nothing about the receiver.
+            self.idle = self.idle.saturating_add(u32::from(sample.replica_bytes.is_none()));
+            return None;
         };
         let gap = leader.saturating_sub(replica) as f64;
         self.total = Some(leader as f64);
+        let mut arrived = 0.0;
         if let Some((before, gap_before)) = self.last {
             let seconds = at.saturating_duration_since(before).as_secs_f64();
             if seconds <= 0.0 {
-                return;
+                return None;
             }
-            let rate = (gap_before - gap) / seconds;
-            let share = -(-seconds / TIME_CONSTANT).exp_m1();
-            self.average += (rate - self.average) * share;
-            self.weight += (1.0 - self.weight) * share;
-            self.idle = if rate > 0.0 || gap <= 0.0 { 0 } else { self.idle.saturating_add(1) };
+            arrived = gap_before - gap;
+            self.rate.saw(arrived / seconds, seconds);
+            let is_well = arrived > 0.0 || gap <= 0.0;
+            (self.idle, self.moved) = if is_well { (0, Some(at)) } else { (self.idle.saturating_add(1), self.moved) };
         }
         self.last = Some((at, gap));
+        Some(arrived)
     }
 
     fn remaining(&self) -> Option<f64> {
@@ -268,11 +341,12 @@ impl Track {
     }
 
     fn rate(&self) -> Option<f64> {
-        (self.weight > 0.0).then(|| self.average / self.weight)
+        self.rate.get()
     }
 
     fn stalled(&self) -> bool {
-        self.idle >= STALLED_AFTER
+        let idle_for = self.looked.zip(self.moved).map(|(now, moved)| now.saturating_duration_since(moved));
+        self.idle >= STALLED_AFTER && idle_for >= Some(STALLED_FOR)
     }
 
     fn eta(&self) -> Option<f64> {
@@ -282,13 +356,11 @@ impl Track {
 }
 
 /// What one broker receives.
-fn received(broker: i32, tracks: &[&Track]) -> BrokerView {
+fn received(broker: i32, tracks: &[&Track], rate: Option<f64>) -> BrokerView {
     let remaining: Option<f64> = tracks.iter().map(|track| track.remaining()).sum();
-    let open: Vec<&&Track> = tracks.iter().filter(|track| track.remaining() != Some(0.0)).collect();
-    let moving: Vec<&&&Track> = open.iter().filter(|track| !track.stalled()).collect();
     // A replica that stands still waits for its share of the throttle, as long as others move.
-    let rate: Option<f64> = moving.iter().map(|track| track.rate()).sum();
-    let rate = rate.filter(|_| !moving.is_empty());
+    let is_moving = tracks.iter().any(|track| track.remaining() != Some(0.0) && !track.stalled());
+    let rate = rate.filter(|_| is_moving);
     BrokerView {
         broker,
         remaining_bytes: remaining,
@@ -312,8 +384,6 @@ fn sorted(mut brokers: Vec<i32>) -> Vec<i32> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn listing<'l>(topic: &'l Arc<str>, replicas: &'l [i32], adding: &'l [i32], removing: &'l [i32]) -> Moving<'l> {

@@ -79,9 +79,9 @@ fn render_groups(text: &mut String, state: &State) {
                 group,
                 topic,
                 state: known,
-                records: lags.as_ref().map(|lags| lags.iter().map(|lag| lag.records).sum()),
+                records: lags.as_ref().map(|lags| lags.iter().fold(0, |sum: i64, lag| sum.saturating_add(lag.records))),
                 age: ages.and_then(|ages| ages.into_iter().reduce(f64::max)),
-                lost: lags.map_or(0, |lags| lags.iter().map(|lag| lag.lost).sum()),
+                lost: lags.map_or(0, |lags| lags.iter().fold(0, |sum: i64, lag| sum.saturating_add(lag.lost))),
             });
         }
     }
@@ -119,7 +119,12 @@ fn render_moves(text: &mut String, state: &State) {
         return;
     }
     let eta = state.moves.eta_seconds().map_or(String::new(), |eta| format!(", over in {}", seconds(eta)));
-    let _ = writeln!(text, "\n{} being moved{eta}", plural(moving, "partition"));
+    let brokers = state.moves.brokers();
+    let left: Option<f64> = brokers.iter().map(|view| view.remaining_bytes).sum();
+    let rate: f64 = brokers.iter().filter_map(|view| view.rate).sum();
+    let rate = if rate > 0.0 { format!(" at {}/s", bytes(rate)) } else { String::new() };
+    let left = left.map_or(String::new(), |left| format!(", {} left{rate}", bytes(left)));
+    let _ = writeln!(text, "\n{} being moved{eta}{left}", plural(moving, "partition"));
     let mut views: Vec<MoveView<'_>> = state.moves.each().collect();
     views.sort_by(|a, b| b.remaining_bytes.partial_cmp(&a.remaining_bytes).unwrap_or(std::cmp::Ordering::Equal));
     for view in views.iter().take(MOST_LINES) {
@@ -199,7 +204,9 @@ mod tests {
         for (value, text) in times {
             assert_eq!(seconds(value), text);
         }
-        for (value, text) in [(0.0, "0 B"), (1536.0, "1.5 KiB"), (314_572_800.0, "300 MiB"), (1e30, "888178420 PiB")] {
+        for (value, text) in
+            [(0.0, "0 B"), (1536.0, "1.5 KiB"), (314_572_800.0, "300 MiB"), (1e30, "888178419700125 PiB")]
+        {
             assert_eq!(bytes(value), text);
         }
     }

@@ -226,6 +226,7 @@ pub(in crate::probe) struct Proof {
 
 impl Proof {
     /// A proof to which no server has the answer, for fuzzing.
+    #[cfg(feature = "mongodb")]
     pub(in crate::probe) fn unprovable() -> Self {
         Self { message: String::new(), signature: Zeroizing::new(vec![0; 32]) }
     }

@@ -98,6 +98,10 @@ async fn lag_is_what_the_tool_says(options: Options) {
 
     let daemon = Midwatch::start(&probe("shop", &cluster, QUICK)).await;
     let classic = join(&cluster, "classic", Protocol::Classic, 210).await;
+    // It has nothing to read, and so nothing to commit.
+    cluster.create_topic("empty", 2, replicas, &[]).await.unwrap();
+    let waiting = cluster.join("waiting", &["empty"], Protocol::Classic).unwrap();
+    waiting.wait_assigned(2).await.unwrap();
     let caught_up = |group: &'static str| {
         move |rows: &Rows| {
             let own = || rows.iter().filter(|(key, _)| key.0 == group).map(|(_, row)| row);
@@ -133,6 +137,10 @@ async fn lag_is_what_the_tool_says(options: Options) {
         let of = [("consumergroup", group), ("topic", "orders")];
         assert_eq!(metrics.get("kafka_consumergroup_partitions_uncommitted", &of), Some(0.0), "{group}");
     }
+    let of = [("consumergroup", "waiting"), ("topic", "empty")];
+    let waits =
+        ["uncommitted", "unassigned"].map(|what| metrics.get(&format!("kafka_consumergroup_partitions_{what}"), &of));
+    assert_eq!((waits, metrics.get("kafka_consumergroup_lag_sum", &of)), ([Some(2.0), Some(0.0)], None));
     let of = |topic| [("consumergroup", "billing"), ("topic", topic)];
     assert_group(&metrics, "billing", "classic", 0.0, "Empty");
     assert_eq!(metrics.get("kafka_consumergroup_partitions_uncommitted", &of("orders")), Some(0.0));
@@ -140,7 +148,7 @@ async fn lag_is_what_the_tool_says(options: Options) {
     let of = [("consumergroup", "deleted"), ("topic", "audit"), ("partition", "0")];
     assert_eq!((metrics.get(LAG, &of), metrics.get("kafka_consumergroup_lost_records", &of)), (Some(15.0), Some(3.0)));
 
-    drop(classic);
+    drop((classic, waiting));
     daemon
         .until("the members to be gone", |metrics| {
             let left = |group| metrics.get("kafka_consumergroup_members", &[("consumergroup", group)]) == Some(0.0);

@@ -3,9 +3,11 @@
 mod access;
 mod canary;
 mod faults;
+mod groups;
 mod lag;
 mod moves;
 mod requests;
+mod time_lag;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -87,7 +87,7 @@ impl Answers {
     }
 
     /// Answers one request, given without its length.
-    pub(super) fn answer(&mut self, broker: i32, request: Bytes) -> Outcome<Answer> {
+    pub(super) fn answer(&mut self, broker: i32, request: &Bytes) -> Outcome<Answer> {
         let mut body = request.clone();
         let header: RequestHeader = decode_request_header_from_buffer(&mut body)?;
         let api = ApiKey::try_from(header.request_api_key).map_err(|()| "an API that nobody knows")?;

@@ -44,7 +44,7 @@ async fn serve(
     loop {
         let request = frame(&mut stream).await?;
         let length = request.len();
-        let answered = lock(cluster).answer(broker, request);
+        let answered = lock(cluster).answer(broker, &request);
         let (question, things, response) =
             answered.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         lock(log).push(Noted { broker, question, things, bytes: (length, response.len()) });

@@ -92,18 +92,17 @@ impl Books {
         Sent { id, at, ack, sight, books: Arc::clone(self) }
     }
 
-    /// The record was acknowledged.
+    /// The record was acknowledged. Here and below whoever waits is told last, so that a run that has ended has been recorded.
     pub(super) fn acked(&self, id: Id, offset: Option<i64>) {
         let now = Instant::now();
         let mut accounts = self.lock();
         let ack = accounts.ledger.acked(id, offset, now);
-        if let Ack::Good { latency, .. } = ack {
-            accounts.tell(id, |waiter| waiter.ack.take(), Ok(latency));
-        }
+        let waiter = accounts.waiting.get_mut(&id).and_then(|waiter| waiter.ack.take());
         drop(accounts);
         match ack {
             Ack::Good { broker, latency } => {
                 self.record(|rec| rec.observe(&PRODUCE_LATENCY, [&broker.to_string()], latency.as_secs_f64()));
+                tell(waiter, Ok(latency));
             }
             Ack::OtherLog => self.state.send_modify(|state| state.misread = true),
             Ack::Nothing => {}
@@ -114,11 +113,12 @@ impl Books {
     pub(super) fn failed(&self, id: Id, why: &Failure) {
         let mut accounts = self.lock();
         let broker = accounts.ledger.failed(id);
-        accounts.tell(id, |waiter| waiter.ack.take(), Err(why.clone()));
+        let waiter = accounts.waiting.get_mut(&id).and_then(|waiter| waiter.ack.take());
         drop(accounts);
         if let Some(broker) = broker {
             self.record(|rec| rec.add(&FAILED, [&broker.to_string()], 1.0));
         }
+        tell(waiter, Err(why.clone()));
     }
 
     /// The consumer read something at an offset; `seq` is the record's number if it is one of ours.
@@ -128,20 +128,21 @@ impl Books {
         accounts.ledger.read(partition, offset);
         let Some(id) = seq.map(|seq| Id { partition, seq }) else { return };
         let sight = accounts.ledger.seen(id, offset, now);
-        if let Sight::First { latency, .. } = sight {
-            accounts.tell(id, |waiter| waiter.sight.take(), latency);
-        }
+        let waiter = accounts.waiting.get_mut(&id).and_then(|waiter| waiter.sight.take());
         drop(accounts);
-        self.record(|rec| match sight {
+        match sight {
             Sight::First { broker, latency, late } => {
                 let broker = broker.to_string();
-                rec.add(&CONSUMED, [&broker], 1.0);
-                rec.add(&LATE, [&broker], f64::from(u8::from(late)));
-                rec.observe(&END_TO_END_LATENCY, [&broker], latency.as_secs_f64());
+                self.record(|rec| {
+                    rec.add(&CONSUMED, [&broker], 1.0);
+                    rec.add(&LATE, [&broker], f64::from(u8::from(late)));
+                    rec.observe(&END_TO_END_LATENCY, [&broker], latency.as_secs_f64());
+                });
+                tell(waiter, latency);
             }
-            Sight::Duplicate { broker } => rec.add(&DUPLICATED, [&broker.to_string()], 1.0),
+            Sight::Duplicate { broker } => self.record(|rec| rec.add(&DUPLICATED, [&broker.to_string()], 1.0)),
             Sight::Nothing => {}
-        });
+        }
     }
 
     /// The consumer begins to read the partition at that offset.
@@ -189,12 +190,9 @@ impl Books {
     }
 }
 
-impl Accounts {
-    /// Tells whoever waits for the record, if anybody still does.
-    fn tell<T>(&mut self, id: Id, to: impl FnOnce(&mut Waiter) -> Option<oneshot::Sender<T>>, what: T) {
-        if let Some(sender) = self.waiting.get_mut(&id).and_then(to) {
-            // A run that was dropped meanwhile hears nothing.
-            let _ = sender.send(what);
-        }
+/// Tells whoever waits, if anybody still does: a run that was dropped meanwhile hears nothing.
+fn tell<T>(waiter: Option<oneshot::Sender<T>>, what: T) {
+    if let Some(waiter) = waiter {
+        let _ = waiter.send(what);
     }
 }

@@ -1,7 +1,7 @@
 //! librdkafka's two clients: how they are set up, and what they call back.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
 use rdkafka::client::{ClientContext, OAuthToken};
@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, ProducerContext};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::books::Books;
 use super::config::Config;
@@ -25,6 +26,9 @@ use crate::settings::{FileContent, Secret};
 pub(super) type Producer = BaseProducer<Callbacks>;
 /// The consumer.
 pub(super) type Consumer = BaseConsumer<Callbacks>;
+
+/// How long a token's server may take: librdkafka's thread waits for it.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest that librdkafka waits before it tries a broker again: short enough for a broker that is back to be seen
 /// within a run or two.
@@ -64,7 +68,10 @@ impl ClientContext for Callbacks {
     }
 
     fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        let (token, lifetime) = self.runtime.block_on(self.dialer.token()).ok_or("there are no tokens")??;
+        let (token, lifetime) = self
+            .runtime
+            .block_on(async { timeout(TOKEN_PATIENCE, self.dialer.token()).await })?
+            .ok_or("there are no tokens")??;
         // librdkafka wants the wall clock's time, in milliseconds.
         let until = SystemTime::now().duration_since(UNIX_EPOCH)? + lifetime;
         let lifetime_ms = i64::try_from(until.as_millis())?;

@@ -25,7 +25,7 @@ pub(super) enum Login {
     /// With a proof that both sides know the password.
     Scram(Credentials),
     /// With a token (RFC 7628).
-    Bearer(Tokens),
+    Bearer(Box<Tokens>),
 }
 
 impl fmt::Debug for Login {
@@ -56,7 +56,7 @@ impl Login {
                 let password = Zeroizing::new(password.expose().to_owned());
                 Self::Scram(Credentials::new(hash, username, password)?)
             }
-            Sasl::Bearer(source) => Self::Bearer(Tokens::new(source, net)?),
+            Sasl::Bearer(source) => Self::Bearer(Box::new(Tokens::new(source, net)?)),
         })
     }
 
@@ -89,7 +89,8 @@ impl Login {
                 answer
             }
             Self::Bearer(tokens) => {
-                let token = tokens.current().await?;
+                // Asking a token server takes much more room than all other logins.
+                let token = Box::pin(tokens.current()).await?;
                 let message = Zeroizing::new(format!("n,,\u{1}auth=Bearer {}\u{1}\u{1}", token.as_str()));
                 let result = bear(wire, versions, message.as_bytes()).await;
                 if result.as_ref().is_err_and(|failure| failure.reason == Reason::Auth) {

@@ -25,6 +25,7 @@ mod tests;
 mod token;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -87,11 +88,18 @@ pub struct Client {
 
 struct Shared {
     dialer: Arc<Dialer>,
+    /// How long a request may take, as configured.
     limit: Duration,
+    /// The same in nanoseconds, or less where a run has less time.
+    current_limit: AtomicU64,
     seeds: Vec<Arc<Peer>>,
     brokers: Mutex<HashMap<i32, Arc<Peer>>>,
     /// Of brokers that are gone.
     left: Mutex<Vec<Count>>,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Client {
@@ -103,11 +111,22 @@ impl Client {
         let shared = Shared {
             dialer: Arc::new(Dialer::new(access, net)?),
             limit: request_timeout,
+            current_limit: AtomicU64::new(nanos(request_timeout)),
             seeds: access.bootstrap.iter().map(|address| Arc::new(Peer::new(address.clone()))).collect(),
             brokers: Mutex::default(),
             left: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Gives requests no more than this: a run has to end in time although a broker does not answer.
+    pub fn hurry(&self, most: Duration) {
+        self.shared.current_limit.store(nanos(self.shared.limit.min(most)), Ordering::Relaxed);
+    }
+
+    /// How long a request may take now.
+    pub fn limit(&self) -> Duration {
+        Duration::from_nanos(self.shared.current_limit.load(Ordering::Relaxed))
     }
 
     /// What opens connections as this client does.
@@ -160,7 +179,7 @@ impl Client {
         let peers = self.candidates();
         let all_paused = peers.iter().all(|peer| peer.health.breaker.admit().is_err());
         let via = Via { is_forced: all_paused, ..self.via(Lane::Main) };
-        let stagger = STAGGER.min(self.shared.limit / 4);
+        let stagger = STAGGER.min(self.limit() / 4);
         let mut waiting = peers.iter();
         let mut attempts = FuturesUnordered::new();
         let mut failures = Vec::new();
@@ -178,7 +197,7 @@ impl Client {
                 }
             }
         };
-        match timeout_at(Instant::now() + self.shared.limit + GRACE, race).await {
+        match timeout_at(Instant::now() + self.limit() + GRACE, race).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(summary(&failures)),
             Err(_) => {
@@ -219,7 +238,7 @@ impl Client {
     }
 
     fn via(&self, lane: Lane) -> Via<'_> {
-        Via { dialer: &self.shared.dialer, lane, limit: self.shared.limit, is_forced: false }
+        Via { dialer: &self.shared.dialer, lane, limit: self.limit(), is_forced: false }
     }
 
     /// Brokers that are well first, then other brokers, then the bootstrap addresses.

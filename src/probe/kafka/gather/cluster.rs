@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -16,7 +17,7 @@ use super::super::client::api::metadata::{Broker, Metadata, Topology};
 use super::super::client::api::quorum::DescribeQuorum;
 use super::super::client::api::{Api, Request};
 use super::super::client::{BrokerAddress, Lane};
-use super::super::state::{GroupKind, Source};
+use super::super::state::{GroupKind, SETTINGS, Source};
 use super::{Answers, Collector, tally, wall};
 use crate::probe::Failure;
 
@@ -24,8 +25,6 @@ use crate::probe::Failure;
 const SETTINGS_AGE: Duration = Duration::from_secs(600);
 /// How old the name of the controller may become.
 const CONTROLLER_AGE: Duration = Duration::from_secs(60);
-/// Settings of topics that matter here.
-const SETTINGS: &[&str] = &["min.insync.replicas"];
 /// How many topics are asked about in one request for settings: each is a lookup for the broker.
 const TOPICS_A_REQUEST: usize = 1000;
 
@@ -33,18 +32,15 @@ impl Collector {
     /// Lists topics and groups if nobody has done so yet, or if what is known has proved out of date.
     pub(in super::super) async fn ensure_listed(&self) -> Result<(), Failure> {
         let _listing = self.listing.lock().await;
-        let (is_known, is_stale) = {
-            let state = self.state.lock();
-            (state.topology.is_some(), state.stale)
+        let is_good = {
+            let mut state = self.state.lock();
+            // What is told now is told in the first round, if no other has begun.
+            state.cluster_round = state.cluster_round.max(1);
+            state.topology.is_some() && !state.stale
         };
-        if !is_known || is_stale {
+        if !is_good || self.relist.load(Ordering::Relaxed) {
             // Whether any group is known too will show when its commits are asked for.
             let _ = self.list().await?;
-        }
-        if !is_known {
-            // Without them, what was deleted before a group read it would be lag until the cluster cycle has had its turn.
-            self.state.lock().cluster_round += 1;
-            self.gather_starts().await;
         }
         Ok(())
     }
@@ -71,11 +67,29 @@ impl Collector {
 
     /// Lists topics, then groups. The inner result is that of the groups.
     async fn list(&self) -> Result<Result<(), Failure>, Failure> {
-        let topology = self.gather_topology().await?;
-        let groups = self.gather_groups(&topology).await;
+        // Cleared before anybody is asked: what proves out of date meanwhile is asked for again.
+        let is_first = {
+            let mut state = self.state.lock();
+            state.stale = false;
+            state.topology.is_none()
+        };
+        let brokers = match self.gather_topology().await {
+            Ok(brokers) => brokers,
+            Err(failure) => {
+                self.state.lock().stale = true;
+                return Err(failure);
+            }
+        };
+        self.relist.store(false, Ordering::Relaxed);
+        let groups = self.gather_groups(&brokers).await;
+        if is_first {
+            // Without the starts of logs, what was deleted before a group read it would be lag until the cluster cycle has had its
+            // turn; and what time lag makes of answers depends on whether a log is compacted.
+            tokio::join!(self.gather_settings(), self.gather_starts());
+        }
         let mut state = self.state.lock();
         // Who leads those is found out in the next cycle, whichever that is, and not only in the next one of this rhythm.
-        state.stale = state.has_leaderless();
+        state.stale |= state.has_leaderless();
         drop(state);
         Ok(groups)
     }
@@ -120,7 +134,7 @@ impl Collector {
         }
         self.note(Source::Groups, (answers.len(), silent.len()), began);
         let listed = self.settle(listed).await;
-        self.state.lock().set_groups(listed, &silent);
+        self.state.lock().set_groups(listed, &silent, |group| self.config.groups.admits(group));
         let failure = tally(&answers).1.cloned().or(refused);
         failure.filter(|_| silent.len() == answers.len()).map_or(Ok(()), Err)
     }
@@ -185,6 +199,7 @@ impl Collector {
             }
             state.describe_group(described);
         }
+        state.forget_descriptions();
     }
 
     /// Asks leaders where logs begin.
@@ -215,14 +230,14 @@ impl Collector {
 
     /// Asks for settings of topics, seldom.
     async fn gather_settings(&self) {
-        let topics: Vec<_> = {
+        let (topics, is_recent): (Vec<_>, bool) = {
             let state = self.state.lock();
             let is_recent = state.settings_asked.is_some_and(|asked| asked.elapsed() < SETTINGS_AGE);
             let is_new = |known: &&Arc<str>| !is_recent || state.topics[&***known].min_isr.is_none();
             if state.forbidden.holds(Api::DescribeConfigs) {
                 return;
             }
-            state.topics.keys().filter(is_new).cloned().collect()
+            (state.topics.keys().filter(is_new).cloned().collect(), is_recent)
         };
         if topics.is_empty() {
             return;
@@ -237,7 +252,9 @@ impl Collector {
         let mut forbidden = None;
         {
             let mut state = self.state.lock();
-            state.settings_asked = Some(Instant::now());
+            if !is_recent {
+                state.settings_asked = Some(Instant::now());
+            }
             for config in answers.into_iter().flatten().flatten() {
                 if config.error.is_forbidden() {
                     forbidden = Some(config.error);

@@ -6,12 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::super::client::connect::{Observer, Phase};
 use super::super::metrics::{ADDRESSES, API_VERSIONS, AUTH, CONNECT, RESOLVE, TCP, TLS};
 use super::Collector;
 use crate::metrics::{self, Recorder, Target};
-use crate::probe::Failure;
+use crate::probe::{Failure, Reason};
 use crate::settings::HostPort;
 
 impl Collector {
@@ -22,6 +23,7 @@ impl Collector {
     pub(in super::super) async fn try_listeners(&self, rec: &Recorder) -> Result<(), Failure> {
         self.ensure_listed().await?;
         let topology = self.state.lock().topology.clone();
+        self.forget_brokers(rec);
         let brokers = topology.iter().flat_map(|topology| &topology.brokers);
         join_all(brokers.map(async |broker| {
             let id = broker.id.to_string();
@@ -29,12 +31,29 @@ impl Collector {
             target.note(format!("{}:{}", broker.host, broker.port));
             let address = HostPort { host: broker.host.to_string(), port: broker.port };
             let visit = Visit { rec, id: &id, target: &target, open: Mutex::default() };
-            let verdict = self.client.dialer().dial(&address, &visit).await.map(drop);
+            // As long as the collector itself waits for a connection. A phase that is open then is recorded as timed out, and
+            // the run goes on to its end.
+            let opened = timeout(self.client.limit(), self.client.dialer().dial(&address, &visit)).await;
             drop(visit);
-            target.finish(verdict);
+            target.finish(match opened {
+                Ok(opened) => opened.map(drop),
+                Err(_) => Err(Failure::new(Reason::Timeout, format!("{address}: no connection in time"))),
+            });
         }))
         .await;
         Ok(())
+    }
+}
+
+impl Collector {
+    /// Ends the series of brokers that neither are in the cluster nor hold a replica any more.
+    fn forget_brokers(&self, rec: &Recorder) {
+        let mut state = self.state.lock();
+        let known = state.known_brokers();
+        for broker in state.seen_brokers.difference(&known) {
+            rec.forget(&["broker"], &broker.to_string());
+        }
+        state.seen_brokers = known;
     }
 }
 

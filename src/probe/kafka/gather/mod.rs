@@ -13,6 +13,7 @@ mod time_lag;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
@@ -31,6 +32,8 @@ pub(super) struct Collector {
     pub(super) state: Arc<Shared>,
     /// Held while topics and groups are being listed: two cycles that find them out of date ask once.
     listing: tokio::sync::Mutex<()>,
+    /// Whether what is known was listed by this very probe, and not by one that it replaced and that had other filters.
+    relist: AtomicBool,
     /// Held while moves are being listed: an older list that came last would make moves that are over begin again.
     listing_moves: tokio::sync::Mutex<()>,
 }
@@ -50,6 +53,7 @@ impl Collector {
             client,
             state,
             listing: tokio::sync::Mutex::default(),
+            relist: AtomicBool::new(true),
             listing_moves: tokio::sync::Mutex::default(),
         })
     }

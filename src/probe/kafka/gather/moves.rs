@@ -25,17 +25,22 @@ const FIRST_STEP: Duration = Duration::from_secs(2);
 type Replica = (i32, Arc<str>, i32);
 
 impl Collector {
-    /// One round of the moves cycle: nothing unless something moves. What was measured for the first time is measured again
+    /// One round of the moves cycle: nothing while nothing is known to move. What was measured for the first time is measured again
     /// a little later: one measurement has no rate, and whoever looks wants to know how long it takes.
     ///
     /// # Errors
     /// Nobody tells what moves.
     pub(in super::super) async fn measure_moves(&self, rec: &Recorder) -> Result<(), Failure> {
-        if !self.state.lock().moves.is_active() {
+        let is_quiet = {
+            let state = self.state.lock();
+            !state.moves.is_active() && state.sources.has_brought(Source::Reassignments)
+        };
+        if is_quiet {
             return Ok(());
         }
-        self.gather_moves().await?;
+        let listed = self.gather_moves().await;
         self.measure().await;
+        listed?;
         let lacks_rates = self.state.lock().moves.lacks_rates();
         if lacks_rates {
             tokio::time::sleep(FIRST_STEP.min(rec.time_left() / 2)).await;

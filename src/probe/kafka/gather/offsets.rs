@@ -25,13 +25,21 @@ impl Collector {
     /// # Errors
     /// No broker answered.
     pub(in super::super) async fn gather_offsets(&self) -> Result<(), Failure> {
-        self.ensure_listed().await?;
+        // A round that finds nobody is a round as well: what was told before it grows old.
         self.state.lock().offsets_round += 1;
+        let began = Instant::now();
+        if let Err(failure) = self.ensure_listed().await {
+            self.note(Source::Offsets, (1, 1), began);
+            self.note(Source::Commits, (1, 1), began);
+            return Err(failure);
+        }
         let commits = self.gather_commits().await;
         let ends = self.gather_ends().await;
         self.state.lock().compute_lags(Instant::now());
         match self.config.time_lag {
             TimeLag::Offsets => {
+                // What is known without asking is shown also if the deadline passes while others are being asked.
+                self.state.lock().compute_ages(wall_ms());
                 self.gather_time_lag().await;
                 self.state.lock().compute_ages(wall_ms());
             }

@@ -17,15 +17,12 @@ use super::Collector;
 /// How many records a cycle may read: what is left waits for the next cycle.
 const MOST_RECORDS: usize = 5_000;
 /// How many requests are on their way at a time: each is answered with a whole batch.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 8;
 
 impl Collector {
     /// Reads the first unread record of every partition of every group, unless it is known from the cycle before.
     pub(super) async fn gather_records(&self) {
         let wanted = self.wanted_records();
-        if self.state.lock().forbidden.holds(Api::Fetch) {
-            return;
-        }
         let (began, asked) = (Instant::now(), wanted.len());
         let read = stream::iter(wanted).map(async |(leader, request): (i32, FetchOne)| {
             let answer = self.client.ask(leader, Lane::Main, &request).await.ok()?;
@@ -36,24 +33,16 @@ impl Collector {
             let timestamp = first_timestamp(&answer.records, request.offset).filter(|timestamp| *timestamp >= 0)?;
             Some((request.topic, request.partition, request.offset, timestamp))
         });
-        let mut known: BTreeMap<(Arc<str>, i32, i64), i64> = BTreeMap::new();
+        let mut told = 0;
         let mut read = read.buffer_unordered(AT_ONCE);
         while let Some(answer) = read.next().await {
-            known.extend(answer.map(|(topic, partition, offset, timestamp)| ((topic, partition, offset), timestamp)));
-        }
-        self.note(Source::TimeLag, (asked, asked - known.len()), began);
-        let mut state = self.state.lock();
-        let (round, state) = (state.offsets_round, &mut *state);
-        for (name, topic) in state.groups.values_mut().flat_map(|group| &mut group.topics) {
-            let Some(log) = state.topics.get(name) else { continue };
-            for commit in &mut topic.commits {
-                let Some((target, _)) = commit.target(log, round) else { continue };
-                let first = target.committed.max(target.start);
-                if let Some(timestamp) = known.get(&(Arc::clone(name), commit.partition, first)) {
-                    commit.record = Some((first, *timestamp));
-                }
+            // One by one, so that a run that is cut off has not read in vain.
+            if let Some((topic, partition, offset, timestamp)) = answer {
+                told += 1;
+                self.state.lock().set_record((&topic, partition), offset, timestamp);
             }
         }
+        self.note(Source::TimeLag, (asked, asked - told), began);
     }
 
     /// What has to be read, with the leader to ask; each record once, however many groups wait for it.

@@ -9,29 +9,38 @@ use tokio::time::Instant;
 use super::super::client::Lane;
 use super::super::client::api::list_offsets::{Asked, ListOffsets, TopicOffsets};
 use super::super::state::Source;
+use super::super::timeline::Target;
 use super::{Answers, Collector, tally, wall_ms};
 
 /// How many rounds of questions a cycle has.
 const ROUNDS: usize = 3;
-/// How many partitions a cycle may ask about, all rounds together: what is left waits for the next cycle.
-const QUESTIONS: usize = 5_000;
-/// How many timestamps are asked for at once in one partition, when few partitions ask.
-const AT_ONCE: usize = 16;
+/// How many partitions a cycle may ask about: the others have their turn in the next one.
+const PARTITIONS: usize = 5_000;
+/// How many timestamps a round may ask for in all partitions together, as far as each then has its least.
+const QUESTIONS: usize = 4_800;
+/// The least and the most that one partition may ask for in a round, whatever the number of its groups.
+const OF_PARTITION: (usize, usize) = (4, 64);
+/// The most that one group may ask for in a partition in a round: more make the answer no better.
+const OF_GROUP: usize = 16;
 
-/// Partition and timestamp, by topic.
+/// A partition by topic and number.
+type Place = (Arc<str>, i32);
+/// Where groups stand whose ages are not known well enough, by partition.
+type Wanting = BTreeMap<Place, Vec<Target>>;
+/// Partition and timestamps, by topic.
 type Questions = BTreeMap<Arc<str>, BTreeMap<i32, Vec<i64>>>;
 
 impl Collector {
-    /// Asks until every age is known well enough, the rounds are over, or the questions used up.
+    /// Asks until every age is known well enough, or the rounds are over.
     pub(super) async fn gather_time_lag(&self) {
         let began = Instant::now();
-        let (mut left, mut asked, mut failed) = (QUESTIONS, 0, 0);
+        let (mut asked, mut failed) = (0, 0);
+        let mut wanting = self.wanting();
         for _ in 0..ROUNDS {
-            let questions = self.questions(left);
+            let questions = self.questions(&mut wanting);
             if questions.is_empty() {
                 break;
             }
-            left -= questions.values().flat_map(BTreeMap::values).map(Vec::len).sum::<usize>().min(left);
             let requests = self.by_leader(&questions);
             let ask = async |(broker, request, timestamps): (i32, ListOffsets, Timestamps)| {
                 let answer = self.client.ask(broker, Lane::Main, &request).await;
@@ -45,34 +54,44 @@ impl Collector {
         self.note(Source::TimeLag, (asked, failed), began);
     }
 
-    /// What is worth asking, at most `left` questions.
-    fn questions(&self, left: usize) -> Questions {
-        let state = self.state.lock();
-        let (round, now) = (state.offsets_round, wall_ms());
-        let mut wanting: BTreeMap<(&Arc<str>, i32), Vec<i64>> = BTreeMap::new();
-        let targets = state
-            .groups
-            .values()
-            .flat_map(|group| &group.topics)
-            .flat_map(|(name, topic)| topic.commits.iter().map(move |commit| (name, commit)));
-        for (name, commit) in targets {
-            let Some((target, partition)) = state.topics.get(name).and_then(|log| commit.target(log, round)) else {
-                continue;
-            };
-            let questions = partition.timeline.questions(target, now, AT_ONCE);
-            if !questions.is_empty() {
-                wanting.entry((name, commit.partition)).or_default().extend(questions);
+    /// The partitions that have a turn in this cycle.
+    fn wanting(&self) -> Wanting {
+        let mut state = self.state.lock();
+        let now = wall_ms();
+        let mut wanting = Wanting::new();
+        for (name, partitions) in state.targets() {
+            let Some(topic) = state.topics.get(&name) else { continue };
+            for (index, mut targets) in partitions {
+                let Some(known) = topic.partition(index) else { continue };
+                targets.retain(|target| !known.timeline.questions(*target, now, 1).is_empty());
+                if !targets.is_empty() {
+                    wanting.insert((Arc::clone(&name), index), targets);
+                }
             }
         }
-        // Few may ask much; many ask little each, and everyone has a turn.
-        let each = (left / wanting.len().max(1)).clamp(1, AT_ONCE);
+        take_turns(wanting, &mut state.time_lag_turn)
+    }
+
+    /// What to ask next. Partitions that have nothing to ask any more are dropped.
+    fn questions(&self, wanting: &mut Wanting) -> Questions {
+        let state = self.state.lock();
+        let now = wall_ms();
+        // Few may ask much, many little each.
+        let most = (QUESTIONS / wanting.len().max(1)).clamp(OF_PARTITION.0, OF_PARTITION.1);
         let mut questions = Questions::new();
-        for ((name, partition), mut timestamps) in wanting.into_iter().take(left) {
-            timestamps.truncate(each);
+        wanting.retain(|(name, index), targets| {
+            let Some(known) = state.topics.get(name).and_then(|topic| topic.partition(*index)) else { return false };
+            targets.retain(|target| !known.timeline.questions(*target, now, 1).is_empty());
+            let each = (most / targets.len().max(1)).clamp(1, OF_GROUP);
+            let mut timestamps: Vec<_> =
+                targets.iter().flat_map(|target| known.timeline.questions(*target, now, each)).take(most).collect();
             timestamps.sort_unstable();
             timestamps.dedup();
-            questions.entry(Arc::clone(name)).or_default().insert(partition, timestamps);
-        }
+            if !timestamps.is_empty() {
+                questions.entry(Arc::clone(name)).or_default().insert(*index, timestamps);
+            }
+            !targets.is_empty()
+        });
         questions
     }
 
@@ -83,8 +102,7 @@ impl Collector {
         for (name, partitions) in questions {
             let Some(topic) = state.topics.get(name) else { continue };
             for (index, timestamps) in partitions {
-                let place = usize::try_from(*index).unwrap_or(usize::MAX);
-                let Some(known) = topic.partitions.get(place) else { continue };
+                let Some(known) = topic.partition(*index) else { continue };
                 for (layer, timestamp) in timestamps.iter().enumerate() {
                     let (request, asked) = requests.entry((known.leader, layer)).or_default();
                     if request.topics.last().is_none_or(|(last, _)| last != name) {
@@ -120,4 +138,38 @@ impl Collector {
 }
 
 /// The timestamp that a request asks for in each partition.
-type Timestamps = BTreeMap<(Arc<str>, i32), i64>;
+type Timestamps = BTreeMap<Place, i64>;
+
+/// As many partitions as a cycle may ask about, on from the one that is the next to have a turn.
+fn take_turns(mut wanting: Wanting, next: &mut Option<Place>) -> Wanting {
+    if wanting.len() <= PARTITIONS {
+        return wanting;
+    }
+    let later = next.take().map(|next| wanting.split_off(&next)).unwrap_or_default();
+    let mut waiting = later.into_iter().chain(wanting);
+    let chosen = waiting.by_ref().take(PARTITIONS).collect();
+    *next = waiting.next().map(|(place, _)| place);
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_has_its_turn() {
+        let all: Wanting = (0..12_345).map(|index| (("orders".into(), index), Vec::new())).collect();
+        let (mut next, mut turns) = (None, BTreeMap::new());
+        for _ in 0..5 {
+            let chosen = take_turns(all.clone(), &mut next);
+            assert_eq!(chosen.len(), PARTITIONS);
+            for place in chosen.into_keys() {
+                *turns.entry(place).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(turns.len(), all.len());
+        assert!(turns.values().all(|turns| (2..=3).contains(turns)));
+        let few: Wanting = all.into_iter().take(PARTITIONS).collect();
+        assert_eq!(take_turns(few, &mut next).len(), PARTITIONS);
+    }
+}

@@ -43,7 +43,7 @@ pub(in super::super) static MOVE_PARTITION_ETA: Gauge<3> = Gauge::new(
 
 pub(in super::super) static MOVE_STALLED: Gauge<3> = Gauge::new(
     "kafka_reassignment_partition_stalled",
-    "Whether three measurements in a row saw no progress.",
+    "Whether three measurements in a row, over at least 20 seconds, saw no progress.",
     &["topic", "partition", "broker"],
 );
 

@@ -46,6 +46,9 @@ pub(super) fn show(state: &mut State, sink: &mut Sink<'_>) {
     }
     show_counters(state, sink);
     let Some(topology) = state.topology.clone() else { return };
+    if !is_fresh(state.topology_round, state.cluster_round) {
+        return;
+    }
     let mut tally = Tally { under_min_isr: Some(0), ..Tally::default() };
     for topic in &topology.topics {
         let Some(known) = state.topics.get(&topic.name) else { continue };

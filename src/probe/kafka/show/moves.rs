@@ -14,8 +14,7 @@ pub(super) fn show(state: &mut State, sink: &mut Sink<'_>) {
     sink.rec.add(&MOVES_COMPLETED, [], counts.completed as f64);
     sink.rec.add(&MOVES_CANCELLED, [], counts.cancelled as f64);
     // None is not known to move as long as nobody could say so.
-    let is_known =
-        state.sources.rounds().any(|(source, round)| source == Source::Reassignments && round.last_success.is_some());
+    let is_known = state.sources.has_brought(Source::Reassignments);
     if !is_known || state.forbidden.holds(Api::ListPartitionReassignments) {
         return;
     }

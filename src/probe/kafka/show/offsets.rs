@@ -1,5 +1,8 @@
 //! What groups and topics are at: the offsets cycle.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
 use super::super::client::Client;
 use super::super::gather::Collector;
 use super::super::metrics::{
@@ -25,12 +28,17 @@ pub(super) fn show(state: &State, sink: &mut Sink<'_>, collector: &Collector) {
             continue;
         }
         let partitions: usize = group.topics.values().map(|topic| topic.commits.len()).sum();
-        let least = (partitions > partitions_per_group).then(|| least_shown(group, round));
+        let most_lagging = (partitions > partitions_per_group).then(|| most_lagging(group, round));
         for (topic_name, topic) in &group.topics {
             let Some(log) = state.topics.get(topic_name) else { continue };
             let view = GroupView { group: name, topic: topic_name, state: group, log, round };
-            view.show_partitions(topic, least, sink);
+            view.show_partitions(topic, most_lagging.as_ref(), sink);
             view.show_topic(topic, sink);
+        }
+        let owned = group.owned.iter().flat_map(|owned| owned.keys());
+        for topic_name in owned.filter(|name| !group.topics.contains_key(&***name)) {
+            let Some(log) = state.topics.get(&**topic_name) else { continue };
+            GroupView { group: name, topic: topic_name, state: group, log, round }.show_unclaimed(0, sink);
         }
     }
 }
@@ -63,13 +71,23 @@ fn show_topic(name: &str, topic: &TopicState, round: u64, sink: &mut Sink<'_>) {
     }
 }
 
-/// The lag from which on partitions of a large group are shown.
-fn least_shown(group: &GroupState, round: u64) -> i64 {
-    let commits = group.topics.values().flat_map(|topic| &topic.commits);
-    let mut lags: Vec<_> =
-        commits.filter_map(|commit| GroupTopic::shown(commit, round)).map(|(lag, _)| lag.records).collect();
-    lags.sort_unstable_by(|a, b| b.cmp(a));
-    lags.get(MOST_LAGGING - 1).copied().unwrap_or(0)
+/// A sum. Whoever may commit can commit any number, so it has to have an end.
+fn total(values: impl Iterator<Item = i64>) -> i64 {
+    values.fold(0, i64::saturating_add)
+}
+
+/// The partitions of a large group that are shown, by topic and number.
+fn most_lagging(group: &GroupState, round: u64) -> BTreeSet<(&str, i32)> {
+    let mut lags = Vec::new();
+    for (name, topic) in &group.topics {
+        for commit in &topic.commits {
+            let lag = GroupTopic::shown(commit, round).map(|(lag, _)| lag.records);
+            // Names and numbers decide where lags are equal, so that the same ones are shown from round to round.
+            lags.extend(lag.map(|lag| (Reverse(lag), &**name, commit.partition)));
+        }
+    }
+    lags.sort_unstable();
+    lags.into_iter().take(MOST_LAGGING).map(|(_, topic, partition)| (topic, partition)).collect()
 }
 
 /// A group in a topic.
@@ -82,14 +100,13 @@ struct GroupView<'s> {
 }
 
 impl GroupView<'_> {
-    /// The partitions whose lag is at least `least`.
-    fn show_partitions(&self, topic: &GroupTopic, least: Option<i64>, sink: &mut Sink<'_>) {
+    /// The partitions, or only some of them.
+    fn show_partitions(&self, topic: &GroupTopic, only: Option<&BTreeSet<(&str, i32)>>, sink: &mut Sink<'_>) {
         for commit in &topic.commits {
-            let lag = GroupTopic::shown(commit, self.round);
-            if least.is_some_and(|least| lag.is_none_or(|(lag, _)| lag.records < least)) {
-                continue;
+            if only.is_none_or(|only| only.contains(&(self.topic, commit.partition))) {
+                let lag = GroupTopic::shown(commit, self.round).map(|(lag, _)| lag);
+                self.show_partition(commit, lag, sink);
             }
-            self.show_partition(commit, lag.map(|(lag, _)| lag), sink);
         }
     }
 
@@ -111,9 +128,9 @@ impl GroupView<'_> {
         // A sum of a part would look like a group that has caught up.
         let is_whole = !topic.incomplete && lags.len() == topic.commits.len() && lags.iter().all(|(_, now)| *now);
         if is_whole {
-            let offsets = topic.commits.iter().map(|commit| commit.offset).sum::<i64>();
+            let offsets = total(topic.commits.iter().map(|commit| commit.offset));
             sink.set(&GROUP_OFFSET_SUM, labels, number(offsets));
-            sink.set(&GROUP_LAG_SUM, labels, number(lags.iter().map(|(lag, _)| lag.records).sum()));
+            sink.set(&GROUP_LAG_SUM, labels, number(total(lags.iter().map(|(lag, _)| lag.records))));
             sink.set_some(&GROUP_LAG_MAX, labels, lags.iter().map(|(lag, _)| lag.records).max().map(number));
             sink.set_some(&GROUP_DRAIN, labels, topic.drain.seconds());
             let ages: Option<Vec<_>> = topic.commits.iter().map(|commit| commit.age).collect();
@@ -126,11 +143,17 @@ impl GroupView<'_> {
             .commits
             .iter()
             .filter(|commit| usize::try_from(commit.partition).is_ok_and(|index| index < partitions));
-        sink.set(&GROUP_UNCOMMITTED, labels, count(partitions.saturating_sub(committed.count())));
+        self.show_unclaimed(committed.count(), sink);
         sink.set(&GROUP_AHEAD, labels, count(lags.iter().filter(|(lag, _)| lag.ahead).count()));
         sink.set(&GROUP_PROGRESS, labels, topic.progress);
+    }
+
+    /// The partitions without a commit or an owner. Also of topics that members own without having committed anything yet.
+    fn show_unclaimed(&self, committed: usize, sink: &mut Sink<'_>) {
+        let (labels, partitions) = ([self.group, self.topic], self.log.partitions.len());
+        sink.set(&GROUP_UNCOMMITTED, labels, count(partitions.saturating_sub(committed)));
         if let Some(owned) = self.state.owned.as_ref().filter(|_| self.state.consumes) {
-            let owned = owned.get(self.topic).map_or(0, std::collections::BTreeSet::len);
+            let owned = owned.get(self.topic).map_or(0, BTreeSet::len);
             sink.set(&GROUP_UNASSIGNED, labels, count(partitions.saturating_sub(owned)));
         }
     }

@@ -12,6 +12,9 @@ use super::topics::TopicState;
 use super::{KEPT, State};
 use crate::probe::kafka::drain::Drain;
 
+/// Where groups stand, by topic and partition.
+pub(in super::super) type Targets = BTreeMap<Arc<str>, BTreeMap<i32, Vec<Target>>>;
+
 /// The protocol of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum GroupKind {
@@ -52,6 +55,8 @@ pub(in super::super) struct GroupState {
     pub(in super::super) consumes: bool,
     pub(in super::super) state: Box<str>,
     pub(in super::super) assignor: Box<str>,
+    /// The round of the cluster cycle in which it was described last.
+    pub(in super::super) described: u64,
     /// How many members it has, once it was described.
     pub(in super::super) members: Option<usize>,
     /// What its members own, by topic, once it was described.
@@ -123,7 +128,12 @@ impl Lag {
 impl State {
     /// Takes over the groups that coordinators list. One that none of them lists is gone, unless its coordinator may be one
     /// that did not answer, or may not have taken it over yet: then it stays for a while.
-    pub(in super::super) fn set_groups(&mut self, listed: Vec<(i32, Listed)>, silent: &BTreeSet<i32>) {
+    pub(in super::super) fn set_groups(
+        &mut self,
+        listed: Vec<(i32, Listed)>,
+        silent: &BTreeSet<i32>,
+        admits: impl Fn(&str) -> bool,
+    ) {
         let (round, live) = (self.cluster_round, self.live_brokers());
         let mut known = std::mem::take(&mut self.groups);
         for (coordinator, listed) in listed {
@@ -138,7 +148,7 @@ impl State {
         }
         for (name, group) in known {
             let may_be_moving = !silent.is_empty() || !live.contains(&group.coordinator);
-            if may_be_moving && round.saturating_sub(group.listed) <= KEPT {
+            if may_be_moving && admits(&name) && round.saturating_sub(group.listed) <= KEPT {
                 self.groups.insert(name, group);
             } else {
                 self.gone_groups.push(name);
@@ -148,14 +158,23 @@ impl State {
 
     /// Takes over what coordinators say of groups in detail.
     pub(in super::super) fn describe_group(&mut self, described: Described) {
+        let round = self.cluster_round;
         let Some(group) = self.groups.get_mut(&*described.group).filter(|_| described.error.is_ok()) else { return };
         (group.state, group.assignor) = (described.state, described.assignor);
-        group.members = Some(described.members);
+        (group.members, group.described) = (Some(described.members), round);
         let mut owned: BTreeMap<Box<str>, BTreeSet<i32>> = BTreeMap::new();
         for (topic, partition) in described.owned {
             owned.entry(topic).or_default().insert(partition);
         }
         group.owned = Some(owned);
+    }
+
+    /// Forgets what was said of groups in detail too long ago.
+    pub(in super::super) fn forget_descriptions(&mut self) {
+        let round = self.cluster_round;
+        for group in self.groups.values_mut().filter(|group| !super::is_fresh(group.described, round)) {
+            (group.members, group.owned) = (None, None);
+        }
     }
 
     /// Takes over what a group has committed.
@@ -178,11 +197,47 @@ impl State {
 
     /// Works out the lag of all groups whose commits were told in this round.
     pub(in super::super) fn compute_lags(&mut self, at: Instant) {
-        let (round, starts) = (self.offsets_round, self.cluster_round);
+        let round = self.offsets_round;
         for group in self.groups.values_mut().filter(|group| group.fetched == round) {
             for (name, topic) in &mut group.topics {
                 if let Some(log) = self.topics.get(name) {
-                    topic.compute_lags(log, (round, starts), at);
+                    topic.compute_lags(log, round, at);
+                }
+            }
+        }
+    }
+
+    /// Forgets what groups lagged in a topic that was made anew under its old name.
+    pub(super) fn forget_lags(&mut self, topic: &str) {
+        for topic in self.groups.values_mut().filter_map(|group| group.topics.get_mut(topic)) {
+            topic.drain = Drain::default();
+            for commit in &mut topic.commits {
+                (commit.lag, commit.age) = (None, None);
+            }
+        }
+    }
+
+    /// Where groups stand in this round, by topic and partition.
+    pub(in super::super) fn targets(&self) -> Targets {
+        let mut targets = Targets::new();
+        for (name, topic) in self.groups.values().flat_map(|group| &group.topics) {
+            let Some(log) = self.topics.get(name) else { continue };
+            let target = |commit: &Commit| Some((commit.partition, commit.target(log, self.offsets_round)?.0));
+            let mut told = topic.commits.iter().filter_map(target).peekable();
+            if told.peek().is_some() {
+                let of_topic = targets.entry(Arc::clone(name)).or_default();
+                told.for_each(|(partition, target)| of_topic.entry(partition).or_default().push(target));
+            }
+        }
+        targets
+    }
+
+    /// Forgets what was learnt of times that is of no use for any group where it stands now.
+    fn forget_times(&mut self) {
+        for (name, partitions) in self.targets() {
+            for (index, targets) in partitions {
+                if let Some(partition) = self.partition_mut(&name, index) {
+                    partition.timeline.keep_for(&targets);
                 }
             }
         }
@@ -202,10 +257,24 @@ impl State {
                 };
             }
         }
+        self.forget_times();
     }
 }
 
 impl State {
+    /// Takes over the timestamp of a record that was read, for all groups that have yet to read it.
+    pub(in super::super) fn set_record(&mut self, (topic, index): (&str, i32), offset: i64, timestamp: i64) {
+        let Some(log) = self.topics.get(topic) else { return };
+        let round = self.offsets_round;
+        for commits in self.groups.values_mut().filter_map(|group| group.topics.get_mut(topic)) {
+            let Ok(at) = commits.commits.binary_search_by_key(&index, |commit| commit.partition) else { continue };
+            let commit = &mut commits.commits[at];
+            if commit.target(log, round).is_some_and(|(target, _)| target.committed.max(target.start) == offset) {
+                commit.record = Some((offset, timestamp));
+            }
+        }
+    }
+
     /// Works out ages from the records that were read.
     pub(in super::super) fn compute_read_ages(&mut self, wall_ms: i64) {
         let round = self.offsets_round;
@@ -259,7 +328,7 @@ impl GroupTopic {
         }
     }
 
-    fn compute_lags(&mut self, log: &TopicState, (round, starts): (u64, u64), at: Instant) {
+    fn compute_lags(&mut self, log: &TopicState, round: u64, at: Instant) {
         let mut sum = Some(0i64);
         for commit in &mut self.commits {
             let partition = usize::try_from(commit.partition).ok().and_then(|index| log.partitions.get(index));
@@ -267,7 +336,8 @@ impl GroupTopic {
                 sum = None;
                 continue;
             };
-            let start = super::is_fresh(partition.start.1, starts).then_some(partition.start.0);
+            // Logs begin later and later: what was told long ago is still right as a bound.
+            let start = (partition.start.1 != 0).then_some(partition.start.0);
             let lag = Lag::new(commit.offset, start, partition.end.0);
             commit.lag = Some((lag, round));
             commit.age = None;

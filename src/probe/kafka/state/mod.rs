@@ -20,7 +20,7 @@ use super::moves::Moves;
 pub(super) use brokers::Counters;
 pub(super) use groups::{Commit, GroupKind, GroupState, GroupTopic, Lag};
 pub(super) use sources::{Forbidden, Source, Sources};
-pub(super) use topics::{PartitionState, TopicState};
+pub(super) use topics::{PartitionState, SETTINGS, TopicState};
 
 /// For how many rounds the values of a broker that does not answer are shown.
 pub(super) const KEPT: u64 = 3;
@@ -41,6 +41,8 @@ impl Shared {
 pub(super) struct State {
     /// The brokers and topics as they were listed last; only topics that the filter admits.
     pub(super) topology: Option<Arc<Topology>>,
+    /// The round of the cluster cycle in which that was.
+    pub(super) topology_round: u64,
     /// Somebody answered that it is out of date, or did not answer at all.
     pub(super) stale: bool,
     pub(super) topics: BTreeMap<Arc<str>, TopicState>,
@@ -49,12 +51,16 @@ pub(super) struct State {
     pub(super) gone_topics: Vec<Arc<str>>,
     pub(super) gone_groups: Vec<Arc<str>>,
     pub(super) moves: Moves,
+    /// The brokers that have series.
+    pub(super) seen_brokers: BTreeSet<i32>,
     /// The active controller.
     pub(super) controller: Option<i32>,
     /// When the controllers were asked last.
     pub(super) controller_asked: Option<Instant>,
     /// When settings of topics were asked for last.
     pub(super) settings_asked: Option<Instant>,
+    /// The partition whose times are asked for first in the next cycle, when not all could be in the last one.
+    pub(super) time_lag_turn: Option<(Arc<str>, i32)>,
     /// The disks of each broker, and in which round of the storage cycle it told.
     pub(super) disks: BTreeMap<i32, (u64, LogDirs)>,
     /// Counts rounds of the offsets cycle.

@@ -70,9 +70,9 @@ impl Sources {
         self.0.iter().map(|(source, round)| (*source, *round))
     }
 
-    /// Whether the last round of the source was whole.
-    pub(in super::super) fn is_whole(&self, source: Source) -> bool {
-        self.0.get(&source).is_some_and(|round| round.success && !round.partial)
+    /// Whether the source ever brought anything.
+    pub(in super::super) fn has_brought(&self, source: Source) -> bool {
+        self.0.get(&source).is_some_and(|round| round.last_success.is_some())
     }
 }
 

@@ -191,6 +191,7 @@ mod tests {
         let record = |(index, timestamp): (usize, &i64)| Record {
             delete_horizon: false,
             transactional: false,
+            delete_horizon: false,
             control: false,
             delete_horizon: false,
             partition_leader_epoch: 0,

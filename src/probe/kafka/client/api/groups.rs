@@ -15,6 +15,9 @@ use crate::probe::{Failure, Reason};
 /// The first version of FindCoordinator that takes more than one group.
 pub const MANY_KEYS: i16 = 4;
 
+/// Each group is asked for, and kept: more than this on one broker is none of Kafka's.
+const MOST_GROUPS: usize = 500_000;
+
 /// Asks a broker for the groups that it coordinates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListGroups;
@@ -61,6 +64,9 @@ impl Request for ListGroups {
             r.tags()?;
             Ok(Listed { group, protocol_type, state, group_type })
         })?;
+        if groups.len() > MOST_GROUPS {
+            return Err(Malformed("there are more groups than a broker can have"));
+        }
         Ok(Listing { error, groups })
     }
 

@@ -9,6 +9,9 @@ use kafka_protocol::protocol::StrBytes;
 use super::{Api, ErrorCode, Malformed, Reader, Request, put};
 use crate::probe::Failure;
 
+/// Each broker is asked, and costs connections: more than this is no cluster.
+const MOST_BROKERS: usize = 10_000;
+
 /// Asks for all topics, or for some by name.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
@@ -86,6 +89,9 @@ impl Request for Metadata {
             r.i32()?;
         }
         let mut brokers = r.array(|r| broker(r))?;
+        if brokers.len() > MOST_BROKERS {
+            return Err(Malformed("there are more brokers than a cluster can have"));
+        }
         brokers.sort_by_key(|broker| broker.id);
         brokers.dedup_by_key(|broker| broker.id);
         let cluster_id = if version >= 2 { r.nullable_str()?.map(str::to_owned) } else { None };
@@ -103,10 +109,18 @@ impl Request for Metadata {
 }
 
 fn broker(r: &mut Reader<'_>) -> Result<Broker, Malformed> {
-    let (id, host, port) = (r.i32()?, Arc::from(r.str()?), r.i32()?);
+    let (id, host, port) = (r.i32()?, r.str()?, r.i32()?);
+    // It becomes part of messages and labels.
+    if host.len() > 255 || host.chars().any(char::is_control) {
+        return Err(Malformed("a host is no name"));
+    }
     r.nullable_str()?;
     r.tags()?;
-    Ok(Broker { id, host, port: u16::try_from(port).map_err(|_| Malformed("a port is out of range"))? })
+    Ok(Broker {
+        id,
+        host: Arc::from(host),
+        port: u16::try_from(port).map_err(|_| Malformed("a port is out of range"))?,
+    })
 }
 
 fn topic(r: &mut Reader<'_>, version: i16) -> Result<Topic, Malformed> {

@@ -25,6 +25,7 @@ use crate::probe::{Failure, Reason};
 
 label_values! {
     /// An API of Kafka; labels are Kafka's own names.
+    #[allow(clippy::enum_variant_names, reason = "ApiVersions is Kafka's own name")]
     pub enum Api {
         /// Topics, partitions, leaders, brokers.
         Metadata = "Metadata",

@@ -1,6 +1,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::known::MOST_LOOKS;
 use super::*;
 
 const SECOND: i64 = 1000;
