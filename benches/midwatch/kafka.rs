@@ -15,8 +15,8 @@ use super::usage::process_time;
 pub const CHILD: &str = "fake-kafka";
 
 /// How often the cycle that is measured runs, and for how long it is watched.
-const INTERVAL: Duration = Duration::from_secs(2);
-const WATCHED: Duration = Duration::from_secs(40);
+const INTERVAL: Duration = Duration::from_secs(1);
+const WATCHED: Duration = Duration::from_secs(30);
 /// Until whatever happens only at first is over.
 const WARM: Duration = Duration::from_secs(10);
 /// With its own rhythms, a daemon has run all cycles after this.
@@ -159,7 +159,7 @@ fn section(fake: &Fake, key: &str, is_with_ages: bool) -> String {
         format!("{each} = \"{interval}\"\n")
     });
     let time_lag = if is_with_ages { "offsets" } else { "off" };
-    let rest = format!("timeout = \"1900ms\"\ntime_lag = \"{time_lag}\"\n");
+    let rest = format!("timeout = \"900ms\"\ntime_lag = \"{time_lag}\"\n");
     format!("[probe.kafka.fake]\nbootstrap = [\"{}\"]\n{rest}{}", fake.address, intervals.concat())
 }
 
