@@ -68,8 +68,8 @@ fn a_full_cycle_asks_each_broker_six_times_and_the_cluster_twice() {
     assert_eq!(counts[&Question::Ends].things, PARTITIONS);
     assert_eq!(counts[&Question::Starts].things, PARTITIONS);
     assert_eq!(counts[&Question::DescribeConfigs].requests, 1);
-    // Three rounds of up to sixteen questions for a partition, and no more than 5 000 questions in all.
-    assert!(counts[&Question::ByTime].things <= 5_000, "{counts:#?}");
+    // Three rounds about 5 000 partitions, each asked for up to four timestamps while so many ask.
+    assert!(counts[&Question::ByTime].things <= 3 * 4 * 5_000, "{counts:#?}");
 }
 
 #[test]

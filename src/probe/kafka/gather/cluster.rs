@@ -28,6 +28,14 @@ const CONTROLLER_AGE: Duration = Duration::from_secs(60);
 /// How many topics are asked about in one request for settings: each is a lookup for the broker.
 const TOPICS_A_REQUEST: usize = 1000;
 
+/// What came of listing topics and groups.
+struct Listing {
+    /// Whether nothing was known before; then starts of logs and settings were asked for as well.
+    is_first: bool,
+    /// Whether any broker told its groups.
+    groups: Result<(), Failure>,
+}
+
 impl Collector {
     /// Lists topics and groups if nobody has done so yet, or if what is known has proved out of date.
     pub(in super::super) async fn ensure_listed(&self) -> Result<(), Failure> {
@@ -40,7 +48,7 @@ impl Collector {
         };
         if !is_good || self.relist.load(Ordering::Relaxed) {
             // Whether any group is known too will show when its commits are asked for.
-            let _ = self.list().await?;
+            self.list().await?;
         }
         Ok(())
     }
@@ -51,22 +59,25 @@ impl Collector {
     /// Nobody tells what topics there are, or no broker which groups.
     pub(in super::super) async fn gather_cluster(&self) -> Result<(), Failure> {
         self.state.lock().cluster_round += 1;
-        let groups = {
+        let Listing { is_first, groups } = {
             let _listing = self.listing.lock().await;
             self.list().await?
         };
         tokio::join!(
             self.describe_groups(),
-            self.gather_starts(),
+            async {
+                if !is_first {
+                    tokio::join!(self.gather_starts(), self.gather_settings());
+                }
+            },
             async { drop(self.gather_moves().await) },
-            self.gather_settings(),
             self.gather_controller(),
         );
         groups
     }
 
-    /// Lists topics, then groups. The inner result is that of the groups.
-    async fn list(&self) -> Result<Result<(), Failure>, Failure> {
+    /// Lists topics, then groups.
+    async fn list(&self) -> Result<Listing, Failure> {
         // Cleared before anybody is asked: what proves out of date meanwhile is asked for again.
         let is_first = {
             let mut state = self.state.lock();
@@ -91,7 +102,7 @@ impl Collector {
         // Who leads those is found out in the next cycle, whichever that is, and not only in the next one of this rhythm.
         state.stale |= state.has_leaderless();
         drop(state);
-        Ok(groups)
+        Ok(Listing { is_first, groups })
     }
 
     async fn gather_topology(&self) -> Result<Vec<i32>, Failure> {
