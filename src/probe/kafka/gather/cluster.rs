@@ -19,7 +19,7 @@ use super::super::client::api::{Api, Request};
 use super::super::client::{BrokerAddress, Lane};
 use super::super::state::{GroupKind, SETTINGS, Source};
 use super::{Answers, Collector, tally, wall};
-use crate::probe::Failure;
+use crate::probe::{Failure, Reason};
 
 /// How old settings of topics may become.
 const SETTINGS_AGE: Duration = Duration::from_secs(600);
@@ -110,6 +110,10 @@ impl Collector {
         let answer = self.client.ask_any(&Metadata::default()).await;
         self.note(Source::Metadata, (1, usize::from(answer.is_err())), began);
         let topology: Topology = answer?;
+        if topology.brokers.is_empty() {
+            // A broker that has only just started knows nobody yet; taken at its word, everything would be gone.
+            return Err(Failure::new(Reason::Protocol, "a broker answered that the cluster has none"));
+        }
         let address =
             |broker: &Broker| BrokerAddress { id: broker.id, host: Arc::clone(&broker.host), port: broker.port };
         self.client.learn(&topology.brokers.iter().map(address).collect::<Vec<_>>());
