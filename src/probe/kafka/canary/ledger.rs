@@ -4,7 +4,7 @@
 //!
 //! * *late*: the record came back, but more than the allowed time (`sla`) after it was sent.
 //! * *failed*: the producer gave it up. It may have reached the log all the same, and then comes back, mostly late.
-//! * *lost*: it was acknowledged, the consumer read past its place without seeing it, and the [grace](grace) is over. A
+//! * *lost*: it was acknowledged, the consumer read past its place without seeing it, and the [grace] is over. A
 //!   partition that cannot be read makes no record lost, however long that takes.
 //! * *duplicated*: it is in the log at more than one offset. An offset that is read again is no duplicate.
 //!
