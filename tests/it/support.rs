@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command as AsyncCommand};
 
 /// How long anything may take before a test fails. Not a measure of speed: these machines can be slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The program under test.
 pub fn program() -> &'static Path {
