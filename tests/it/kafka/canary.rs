@@ -85,7 +85,7 @@ async fn a_frozen_broker_makes_records_late_and_a_killed_one_loses_none() {
     let back = until_available(&daemon, &brokers).await;
     // Half a minute is the grace, after which lost records count.
     let after_grace = until_produced(&daemon, &back, 105.0).await;
-    // Records that were in flight when their leader died may be in the log twice; nothing is promised of these.
+    // Of duplicates nothing is promised when a leader dies with records in flight.
     assert_eq!(total(&after_grace, "records_lost_total"), 0.0, "{}", daemon.log());
 }
 

@@ -53,8 +53,6 @@ impl Drop for Shown<'_> {
         }
         self.show_sources(&state);
         for Shares { of, dropped, .. } in sink.series.iter().filter(|shares| shares.dropped > 0) {
-            let total = state.counters.dropped.entry(of.name).or_default();
-            *total += dropped;
             self.rec.add(&SERIES_DROPPED, [of.name], *dropped as f64);
         }
         for count in self.collector.client.take_counts() {

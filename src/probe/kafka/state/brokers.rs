@@ -10,6 +10,4 @@ pub(in super::super) struct Counters {
     pub(in super::super) leader_changes: BTreeMap<Arc<str>, u64>,
     /// Partition counts that grew and shrank, by topic.
     pub(in super::super) count_changes: BTreeMap<Arc<str>, (u64, u64)>,
-    /// Values left out, by metric.
-    pub(in super::super) dropped: BTreeMap<&'static str, u64>,
 }
