@@ -36,6 +36,18 @@ label_values! {
         Mismatch = "mismatch",
         /// The peer said that it is overloaded.
         Overload = "overload",
+        /// The peer's pre-shared key is another one than ours.
+        PskMismatch = "psk_mismatch",
+        /// The peer wraps its packets in another way than we do, or not at all.
+        WrapMismatch = "wrap_mismatch",
+        /// A tunnel was opened, and nothing came back through it.
+        DataPlaneTimeout = "data_plane_timeout",
+        /// Not asked: it would be more than the peer can be asked without harm.
+        RateLimited = "rate_limited",
+        /// Our clock is behind what it was, and the peer remembers.
+        ClockBehind = "clock_behind",
+        /// The packet took another way than the one that is watched.
+        WrongInterface = "wrong_interface",
         /// This process lacks something of its own: file descriptors, memory, a local address.
         Local = "local",
         /// A defect of midwatch itself: a panic, a broken invariant.

@@ -9,7 +9,7 @@
 //! - [`scheduler`]: runs probes when they are due.
 //! - [`probe`]: what a probe is, and the probe types.
 //! - [`metrics`]: declares, records, keeps and writes series. [`settings`]: reads values of the configuration.
-//! - [`failure`]: why something failed; `label_values`: enums that are label values.
+//! - [`failure`]: why something failed; `label_values`: enums that are label values; `sync`: locks.
 //!
 //! # Life of a probe
 //! A section `[probe.<type>.<name>]` is read key by key into the type's configuration, and the probe is built from it.
@@ -31,3 +31,4 @@ pub mod metrics;
 pub mod probe;
 pub mod scheduler;
 pub mod settings;
+mod sync;

@@ -108,7 +108,12 @@ pub fn check(files: &[std::path::PathBuf], without_secrets: bool) -> Result<Stri
     let (mut found, mut good) = (String::new(), String::new());
     for file in files {
         match Loader::check(file, KINDS, &Shared::default(), without_secrets) {
-            Ok(config) => good.push_str(&format!("{}: no problems, probes: {}\n", file.display(), config.probes.len())),
+            Ok(config) => {
+                for (probe, concern) in &config.concerns {
+                    good.push_str(&format!("{}: warning: probe.{probe}: {concern}\n", file.display()));
+                }
+                good.push_str(&format!("{}: no problems, probes: {}\n", file.display(), config.probes.len()));
+            }
             Err(problems) => found.push_str(&problems.to_string()),
         }
     }

@@ -15,9 +15,10 @@ use super::{Error, Log};
 use crate::config::{Built, Config, Loaded, Loader, Running, Server, Trigger, Watcher, Web};
 use crate::http::{Protection, RateLimit, Reload, Users};
 use crate::metrics::Store;
-use crate::probe::{KINDS, ProbeId, Shared};
+use crate::probe::{KINDS, ProbeId, Shared, State};
 use crate::scheduler::Scheduler;
 use crate::settings::Problems;
+use crate::sync::lock;
 
 /// How often files are looked at, whether or not the kernel said that they changed: for file systems that say nothing.
 pub(super) const POLL: Duration = Duration::from_secs(30);
@@ -56,7 +57,8 @@ impl Daemon {
     /// # Errors
     /// All problems, if the main file is refused.
     pub(super) async fn start(config: &Path, log: &Log) -> Result<(Self, Server), Error> {
-        let (store, shared) = (Arc::new(Store::default()), Shared::default());
+        let shared = Shared { state: State::of_daemon(), ..Shared::default() };
+        let store = Arc::new(Store::default());
         let metrics = AppMetrics::new(Arc::clone(&store));
         let scheduler = Scheduler::new(Arc::clone(&store), Arc::clone(metrics.set()), shared.clone());
         let status = Status {
@@ -171,6 +173,9 @@ impl Daemon {
         let files = files.iter().map(|(file, ok)| (file.as_str(), *ok)).collect();
         status.metrics.loaded(&Recorded { good, hash: config.hash, files }, is_reload);
         *write(&status.config) = config.redacted().into();
+        for (probe, concern) in &config.concerns {
+            tracing::warn!(%probe, "{concern}");
+        }
         let changes = {
             let mut scheduler = lock(&self.scheduler);
             let changes = scheduler.apply(config.probes);
@@ -220,10 +225,6 @@ impl Running for RunningProbes<'_> {
 fn tell(request: oneshot::Sender<Reload>, answer: &Reload) {
     // Whoever asked may have gone.
     let _ = request.send(answer.clone());
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {

@@ -261,6 +261,12 @@ fn meaning(reason: Reason) -> &'static str {
         Reason::NotPrimary => "the member is not the primary",
         Reason::Mismatch => "the answer is not the expected one",
         Reason::Overload => "the peer is overloaded",
+        Reason::PskMismatch => "the pre-shared key is another one than the server's",
+        Reason::WrapMismatch => "the server wraps its control packets in another way",
+        Reason::DataPlaneTimeout => "the tunnel opens, but nothing comes back through it",
+        Reason::RateLimited => "not asked, to do the server no harm",
+        Reason::ClockBehind => "our clock is behind what it was, and the server remembers",
+        Reason::WrongInterface => "the packets took another way than the one that is watched",
         Reason::Local => "this machine lacks a resource",
         Reason::Internal => "a defect of midwatch",
     }

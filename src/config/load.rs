@@ -275,7 +275,11 @@ impl Loader {
         let status = |c: &Candidate<'_>| FileStatus { path: c.file.clone(), ok: c.version == Version::Present };
         files.extend(candidates.iter().map(status));
         let texts: Vec<_> = parsed().map(|parsed| (parsed.file.clone(), parsed.text.clone())).collect();
-        Config { server, labels: main.labels.0.clone(), probes, hash: hash(&texts), files, texts }
+        let concerns = parsed()
+            .flat_map(|parsed| parsed.probes.iter())
+            .flat_map(|probe| probe.concerns.iter().map(|concern| (probe.spec.id.clone(), concern.clone())));
+        let concerns = concerns.collect();
+        Config { server, labels: main.labels.0.clone(), probes, concerns, hash: hash(&texts), files, texts }
     }
 
     /// Keeps good versions for the next start. Without a place for them everything else goes on.

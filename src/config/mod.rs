@@ -21,7 +21,7 @@ pub use server::Server;
 pub use watch::{Requests, Trigger, Watcher};
 pub use web::{RateLimit, Web};
 
-use crate::probe::{AnyConfig, AnyProbe};
+use crate::probe::{AnyConfig, AnyProbe, ProbeId};
 use crate::scheduler::Spec;
 
 /// A probe's configuration and the probe that was built from it.
@@ -36,6 +36,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// The enabled probes of all files, ordered by identity.
     pub probes: Vec<Spec>,
+    /// What will not work well of probes that are not in force yet, though nothing is wrong with it.
+    pub concerns: Vec<(ProbeId, String)>,
     /// 48 bits of a hash of the text in effect, which a float holds exactly. Secrets do not go into it: it is public.
     pub hash: u64,
     /// The main file, then the included ones in the order of their names.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::server::Server;
-use super::{Built, Running, Spec, clash, web};
-use crate::probe::{AnyConfig, Common, Defaults, Kind, OPTIONAL, ProbeId, Shared};
+use super::{Running, Spec, clash, web};
+use crate::probe::{AnyConfig, AnyProbe, Common, Defaults, Kind, OPTIONAL, ProbeId, Shared};
 use crate::settings::{Files, Labels, MAX_CONFIG_BYTES, Problem, Rules, Section, Source, escape, nearest};
 
 /// What reading needs besides the file.
@@ -33,6 +33,8 @@ pub(super) struct Include {
 pub(super) struct Defined {
     pub(super) spec: Spec,
     pub(super) offset: usize,
+    /// What will not work well, though it is right; none if it is in force already.
+    pub(super) concerns: Vec<String>,
 }
 
 /// A file that was read without problems.
@@ -46,7 +48,8 @@ pub(super) struct Parsed {
 impl Parsed {
     /// Probes that are already built, with no places.
     pub(super) fn of(file: &Arc<Path>, text: &Arc<str>, probes: &[Spec]) -> Self {
-        let probes = probes.iter().map(|spec| Defined { spec: spec.clone(), offset: 0 }).collect();
+        let probes =
+            probes.iter().map(|spec| Defined { spec: spec.clone(), offset: 0, concerns: Vec::new() }).collect();
         Self { file: file.clone(), text: text.clone(), probes }
     }
 }
@@ -97,6 +100,7 @@ impl Reader<'_> {
         let mut main = source.parse().map(|table| {
             let mut root = Section::root(&source, table.get_ref());
             let server = root.section("server", |section| Some(Server::read(section))).unwrap_or_default();
+            self.shared.state.set_dir(server.state_dir.as_deref());
             let labels = root.optional::<Labels>("labels").unwrap_or_default();
             let defaults = Defaults::new(labels.0.clone());
             let defaults = match root.section("defaults", |section| Some(defaults.clone().read(section))) {
@@ -236,25 +240,37 @@ impl Reader<'_> {
         let common = Common::read(section, defaults);
         clash::in_probe(section, kind);
         let config = kind.read(section)?;
+        if let Some(floor) = config.floor().filter(|floor| common.interval < floor.interval) {
+            let key = if section.has("interval") { "`interval`" } else { "the default `interval`" };
+            let least = floor.interval.as_secs_f64();
+            let problem = format!("{key}: must be at least {least}s here, because {}", floor.why);
+            section.problem(section.has("interval").then_some("interval"), problem);
+        }
         if section.problems() > before {
             return None;
         }
         let id = ProbeId { kind: kind.name, name: name.into() };
-        let (config, probe) = self.build(&id, config).map_err(|why| report(section, &why)).ok()?;
+        let (config, probe, is_new) = self.build(&id, config).map_err(|why| report(section, &why)).ok()?;
+        let concerns = if is_new && enabled { probe.concerns() } else { Vec::new() };
         let spec = Spec { id, kind, common: Arc::new(common), config, probe, file: file.clone() };
-        enabled.then_some(Defined { spec, offset: section.offset() })
+        enabled.then_some(Defined { spec, offset: section.offset(), concerns })
     }
 
-    fn build(&self, id: &ProbeId, config: Arc<dyn AnyConfig>) -> Result<Built, String> {
+    /// Builds the probe, unless it runs already; the last value says which.
+    fn build(
+        &self,
+        id: &ProbeId,
+        config: Arc<dyn AnyConfig>,
+    ) -> Result<(Arc<dyn AnyConfig>, Arc<dyn AnyProbe>, bool), String> {
         let running = self.running.find(id);
         if let Some((old, probe)) = &running
             && old.same(&*config)
         {
-            return Ok((old.clone(), probe.clone()));
+            return Ok((old.clone(), probe.clone(), false));
         }
         let previous = running.as_ref().map(|(_, probe)| &**probe);
         let probe = config.build(self.shared, previous)?;
-        Ok((config, probe))
+        Ok((config, probe, true))
     }
 }
 

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Cycle, Failure, Probe, Reason, Shared};
+use super::{Cycle, Failure, Floor, Probe, Reason, Shared};
 use crate::metrics::{Desc, Live, Recorder};
 use crate::settings::{Section, Settings};
 
@@ -77,6 +77,9 @@ pub trait AnyConfig: Any + Send + Sync {
     /// Whether both are of one type and equal.
     fn same(&self, other: &dyn AnyConfig) -> bool;
 
+    /// See [`Probe::floor`].
+    fn floor(&self) -> Option<Floor>;
+
     /// Builds the probe; `previous` is ignored unless it is of the same type.
     ///
     /// # Errors
@@ -89,6 +92,10 @@ struct Typed<P: Probe>(Arc<P::Config>);
 impl<P: Probe> AnyConfig for Typed<P> {
     fn same(&self, other: &dyn AnyConfig) -> bool {
         (other as &dyn Any).downcast_ref::<Self>().is_some_and(|other| self.0 == other.0)
+    }
+
+    fn floor(&self) -> Option<Floor> {
+        P::floor(&self.0)
     }
 
     fn build(&self, shared: &Shared, previous: Option<&dyn AnyProbe>) -> Result<Arc<dyn AnyProbe>, String> {
@@ -107,6 +114,8 @@ pub trait AnyProbe: Any + Send + Sync {
     fn serve(&self, live: Live) -> BoxFuture<'_, ()>;
     /// See [`Probe::reconsider`].
     fn reconsider(&self);
+    /// See [`Probe::concerns`].
+    fn concerns(&self) -> Vec<String>;
     /// See [`Probe::story`].
     fn story(&self) -> String;
     /// See [`Probe::expected`].
@@ -128,6 +137,10 @@ impl<P: Probe> AnyProbe for P {
 
     fn reconsider(&self) {
         Probe::reconsider(self);
+    }
+
+    fn concerns(&self) -> Vec<String> {
+        Probe::concerns(self)
     }
 
     fn story(&self) -> String {

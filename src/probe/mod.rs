@@ -7,6 +7,7 @@ mod buckets;
 mod common;
 mod kind;
 pub mod net;
+mod state;
 
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -14,6 +15,7 @@ mod kafka;
 mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
+mod vpn;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]
@@ -29,6 +31,7 @@ use std::time::Duration;
 pub use crate::failure::{Failure, Reason};
 pub use common::{Common, Defaults, Require, Slo};
 pub use kind::{AnyConfig, AnyProbe, Kind, ProbeId, erase};
+pub use state::State;
 
 use crate::metrics::{Desc, Live, Recorder};
 use crate::settings::Settings;
@@ -41,6 +44,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<kafka::KafkaCanary>(),
     #[cfg(feature = "mongodb")]
     Kind::of::<mongodb::Mongodb>(),
+    Kind::of::<vpn::Vpn>(),
 ];
 
 /// Probe types that exist but may be compiled out: a configuration that names one is told "not in this build".
@@ -90,6 +94,19 @@ pub trait Probe: Send + Sync + Sized + 'static {
     /// tried again at once.
     fn reconsider(&self) {}
 
+    /// The shortest interval at which a probe of this configuration does no harm to what it probes, and why; a shorter one is a
+    /// problem of the configuration.
+    fn floor(config: &Self::Config) -> Option<Floor> {
+        let _ = config;
+        None
+    }
+
+    /// What will not work here, or not well, though the configuration is right: a missing capability, a key that everybody can
+    /// read. Asked once after the probe was built, on a thread that may block; said in the log, and by `midwatch check`. Without any secret.
+    fn concerns(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What the probe has learnt from its runs, for a person: `midwatch probe` prints it after the phases. Texts of peers in it
     /// are [clean](net::clean).
     fn story(&self) -> String {
@@ -105,11 +122,22 @@ pub trait Probe: Send + Sync + Sized + 'static {
     }
 }
 
+/// The shortest interval that a configuration may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floor {
+    /// The interval.
+    pub interval: Duration,
+    /// What a shorter one would do, as the end of a sentence: "because …".
+    pub why: &'static str,
+}
+
 /// What every probe is built with.
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
     /// Name resolution and trust roots.
     pub net: net::Net,
+    /// Where probes keep what must survive a restart.
+    pub state: State,
 }
 
 /// One rhythm of a probe: how often it runs, and what becomes of its gauges when a run fails.

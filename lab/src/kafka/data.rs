@@ -131,8 +131,15 @@ impl Cluster {
 
     /// The offsets of the oldest record and of the next one to be produced.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
-        let (admin, topic) = (self.admin.clone(), topic.to_owned());
-        blocking(move || Ok(admin.inner().fetch_watermarks(&topic, partition, PATIENCE)?)).await
+        until(&format!("the ends of {topic} {partition}"), PATIENCE, async || {
+            let (admin, topic) = (self.admin.clone(), topic.to_owned());
+            match blocking(move || Ok(admin.inner().fetch_watermarks(&topic, partition, PATIENCE)?)).await {
+                // The client is still replacing its connection to a broker that was away.
+                Err(Error::Kafka(KafkaError::MetadataFetch(code))) => Err(code.to_string()),
+                outcome => Ok(outcome),
+            }
+        })
+        .await?
     }
 
     /// Produces records, with `acks=all`. When this returns all of them are in the log. Gives their places: partition and offset.

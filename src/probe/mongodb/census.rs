@@ -1,7 +1,7 @@
 //! What the members of one run say of themselves and of their replica set, and what is remembered of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bson::oid::ObjectId;
 
@@ -10,6 +10,7 @@ use super::metrics::{
     CERTIFICATE_EXPIRY, ELECTION_TERM, MEMBER_STATE, PRIMARIES, PRIMARY_CHANGES, REPLICA_SET, RESTARTS, TCP_CLOCK,
 };
 use crate::metrics::Recorder;
+use crate::sync::lock;
 
 /// How many members a probe visits beside the configured ones: as many as a replica set can have
 /// (`ReplSetConfig::kMaxMembers`). More is not a replica set but a peer that sends us elsewhere.
@@ -155,11 +156,6 @@ impl<'r> Census<'r> {
         let named = named.into_iter().filter(|name| !may_be_alias(name));
         round.configured.iter().cloned().chain(named).filter(|name| !round.answers.contains_key(name)).collect()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is whole in itself, so what a panic left behind is whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn port(member: &str) -> Option<&str> {

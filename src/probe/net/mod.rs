@@ -10,6 +10,7 @@ mod resolve;
 mod tcp_info;
 mod tls;
 mod tls_config;
+mod udp;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use certificate::CertInfo;
 pub use connect::{Clock, Connected, connect, connect_any};
 pub use tls::{ClientCertificate, Tls, TlsOptions, TlsStream, read_failure};
 pub use tls_config::TlsConfig;
+pub use udp::{Datagrams, Received, Sent};
 
 /// What probes share for reaching their targets: the resolver and the system's trust roots. Cheap to make and to clone;
 /// both parts are read at their first use, because building a probe does no I/O.

@@ -37,11 +37,12 @@ pub use error::ErrorCode;
 
 use self::api::{Api, Request};
 use self::connect::Dialer;
-use self::peer::{GRACE, Peer, Via, lock};
+use self::peer::{GRACE, Peer, Via};
 use super::access::Access;
 use crate::probe::net::{Net, clean};
 use crate::probe::{Failure, Reason};
 use crate::settings::HostPort;
+use crate::sync::lock;
 
 /// How long one broker of several may stay silent before the next is asked beside it.
 const STAGGER: Duration = Duration::from_secs(1);

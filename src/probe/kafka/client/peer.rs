@@ -1,6 +1,6 @@
 //! One broker: where it listens, its connections, and how it has been doing.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use super::connection::{Connection, Lost};
 use super::frame;
 use crate::probe::{Failure, Reason};
 use crate::settings::HostPort;
+use crate::sync::lock;
 
 /// How much longer than a connection whoever waits for it is patient: the connection's own verdict says more, and the
 /// breaker has it then.
@@ -180,8 +181,4 @@ impl Drop for Count<'_> {
     fn drop(&mut self) {
         self.health.count(self.api, self.is_answered);
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
