@@ -115,7 +115,9 @@ impl Datagrams {
     /// # Errors
     /// What the network said of the peer: `refused`, `unreachable`.
     pub async fn receive(&self, buffer: &mut [u8]) -> Result<Received, Failure> {
-        let received = self.socket.async_io(Interest::READABLE, || self.take(buffer, MsgFlags::empty())).await;
+        // What the network says of the peer makes a socket erroneous, not readable.
+        let interest = Interest::READABLE | Interest::ERROR;
+        let received = self.socket.async_io(interest, || self.take(buffer, MsgFlags::empty())).await;
         received.map_err(|error| self.failure("receive from", &error)).map(|(length, stamp, _)| Received {
             length,
             at: Instant::now(),

@@ -12,7 +12,7 @@ use crate::settings::{Endpoint, Section};
 
 /// A name, and a name server inside.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Lookup {
+pub(in crate::probe::vpn) struct Lookup {
     name: Name,
     server: SocketAddr,
 }

@@ -12,7 +12,7 @@ const MAX_LINE: usize = 1_024;
 
 /// A page inside.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Page {
+pub(in crate::probe::vpn) struct Page {
     url: Url,
     /// The name in the header `Host`, instead of the address.
     host: Option<String>,

@@ -36,7 +36,7 @@ pub(super) struct Inside {
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Check {
+pub(in crate::probe::vpn) enum Check {
     /// Echoes; one that is answered is success, the others are loss.
     Icmp { to: IpAddr, count: u32 },
     /// A connection.
