@@ -111,6 +111,12 @@ pub(super) struct Keys {
 }
 
 impl Keys {
+    /// Keys from their bytes: ours and the server's public one.
+    pub(super) fn of(own: [u8; LENGTH], server: [u8; LENGTH]) -> Self {
+        let own = Zeroizing::new(own);
+        Self { public: PublicKey::of(&own), own, server: PublicKey(server), preshared: None }
+    }
+
     /// Our private key.
     pub(super) fn own(&self) -> x25519::StaticSecret {
         x25519::StaticSecret::from(*self.own)
