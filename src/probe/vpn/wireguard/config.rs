@@ -57,6 +57,11 @@ impl Config {
         self.inside_address.is_some()
     }
 
+    /// Whether we have an address inside of the same family, if we have one at all.
+    pub(in crate::probe::vpn) fn reaches(&self, ip: IpAddr) -> bool {
+        self.inside_address.is_none_or(|ours| ours.is_ipv4() == ip.is_ipv4())
+    }
+
     /// The files that hold our secrets.
     pub(super) fn key_files(&self) -> impl Iterator<Item = &Path> {
         [Some(&self.private_key), self.preshared_key.as_ref()].into_iter().flatten().filter_map(Secret::path)

@@ -20,9 +20,9 @@ async fn a_server_that_knows_us_is_up() {
         bench.well().await;
     }
     assert_eq!(bench.sum("midwatch_vpn_up", ""), 1.0);
-    assert_eq!(bench.sum("midwatch_vpn_stage_success", "stage=\"handshake\""), 1.0);
-    assert_eq!(bench.sum(REPLIES, "reply=\"response\""), 15.0);
-    assert_eq!(bench.sum("midwatch_vpn_stage_duration_seconds_count", "stage=\"handshake\""), 15.0);
+    assert_eq!(bench.sum("midwatch_vpn_stage_success", "stage=handshake"), 1.0);
+    assert_eq!(bench.sum(REPLIES, "reply=response"), 15.0);
+    assert_eq!(bench.sum("midwatch_vpn_stage_duration_seconds_count", "stage=handshake"), 15.0);
     assert_eq!(bench.sum("midwatch_vpn_packets_lost_total", ""), 0.0);
     assert_eq!(bench.sum(IGNORED, ""), 0.0);
 }
@@ -52,7 +52,7 @@ async fn a_pre_shared_key_that_differs_is_told() {
     assert_eq!(failure.reason, Reason::PskMismatch);
     assert!(failure.detail.contains("none is configured"), "{failure}");
 
-    let files = super::Files32::new(&pair, Fake::new(&pair).await.start(), "preshared_key = { file = \"psk\" }");
+    let files = super::Folder::new(&pair, Fake::new(&pair).await.start(), "preshared_key = { file = \"psk\" }");
     super::key(files.dir.path(), "psk", &key);
     let bench = Bench::with(files, &Default::default(), None);
     let failure = bench.run(PLENTY).await.unwrap_err();
@@ -60,7 +60,7 @@ async fn a_pre_shared_key_that_differs_is_told() {
     assert!(failure.detail.contains("another pre-shared key"), "{failure}");
 
     let server = Fake::with(&pair, Some(key), None).await.start();
-    let files = super::Files32::new(&pair, server, "preshared_key = { file = \"psk\" }");
+    let files = super::Folder::new(&pair, server, "preshared_key = { file = \"psk\" }");
     super::key(files.dir.path(), "psk", &key);
     Bench::with(files, &Default::default(), None).well().await;
 }
@@ -96,7 +96,7 @@ async fn a_cookie_is_brought_back() {
     let fake = Fake::with(&pair, None, Some(Fake::limiter(&pair, 0))).await;
     let bench = Bench::new(&pair, fake.start(), "attempts = 1");
     bench.well().await;
-    assert_eq!((bench.sum(REPLIES, "reply=\"cookie\""), bench.sum(REPLIES, "reply=\"response\"")), (1.0, 1.0));
+    assert_eq!((bench.sum(REPLIES, "reply=cookie"), bench.sum(REPLIES, "reply=response")), (1.0, 1.0));
     assert_eq!(bench.sum("midwatch_vpn_packets_lost_total", ""), 0.0);
     assert_eq!(bench.sum("midwatch_vpn_handshake_retries_total", ""), 0.0);
 }
@@ -119,7 +119,7 @@ async fn cookies_without_end_are_overload() {
     };
     let failure = tokio::select! { result = bench.run(PLENTY) => result.unwrap_err(), () = server => unreachable!() };
     assert_eq!(failure.reason, Reason::Overload, "{failure}");
-    assert_eq!(bench.sum(REPLIES, "reply=\"cookie\""), 4.0);
+    assert_eq!(bench.sum(REPLIES, "reply=cookie"), 4.0);
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn an_answer_to_an_earlier_attempt_is_late() {
     };
     let (result, ()) = tokio::join!(bench.run(LITTLE * 4), server);
     result.unwrap();
-    assert_eq!(bench.sum(IGNORED, "why=\"late\""), 1.0);
+    assert_eq!(bench.sum(IGNORED, "why=late"), 1.0);
     assert_eq!(bench.sum("midwatch_vpn_packets_lost_total", ""), 1.0);
 
     let mut fake = Fake::new(&pair).await;
@@ -201,9 +201,9 @@ async fn packets_that_are_no_answer_are_counted_by_what_they_are() {
         fake.send(&answer, from).await;
     };
     tokio::join!(bench.well(), server);
-    assert_eq!(bench.sum(IGNORED, "why=\"foreign_session\""), 2.0);
-    assert_eq!(bench.sum(IGNORED, "why=\"forged\""), 1.0);
-    assert_eq!(bench.sum(IGNORED, "why=\"malformed\""), 4.0);
+    assert_eq!(bench.sum(IGNORED, "why=foreign_session"), 2.0);
+    assert_eq!(bench.sum(IGNORED, "why=forged"), 1.0);
+    assert_eq!(bench.sum(IGNORED, "why=malformed"), 4.0);
 }
 
 /// A session with these keys, and the server's side of it.
@@ -294,7 +294,7 @@ async fn probes_with_the_same_keys_share_a_session_also_across_reloads() {
     let two = Bench::new(&pair, server, "attempts = 1");
     assert_eq!(session(&two), first);
     drop(two);
-    let files = super::Files32::new(&pair, server, "attempts = 2");
+    let files = super::Folder::new(&pair, server, "attempts = 2");
     let three = Bench::with(files, &Default::default(), Some(&one.vpn));
     drop(one);
     assert_eq!(session(&three), first, "the successor keeps what the probe before it knew");

@@ -52,12 +52,12 @@ fn random() -> [u8; 32] {
 }
 
 /// A folder with our private key, and the configuration that names it.
-struct Files32 {
+struct Folder {
     dir: TempDir,
     text: String,
 }
 
-impl Files32 {
+impl Folder {
     fn new(pair: &Pair, server: SocketAddr, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         key(dir.path(), "own", &pair.own);
@@ -96,18 +96,18 @@ fn read(dir: &Path, text: &str, without_secrets: bool) -> Result<Config, Vec<Str
 struct Bench {
     vpn: Vpn,
     set: Arc<SeriesSet>,
-    _files: Files32,
+    _folder: Folder,
 }
 
 impl Bench {
     fn new(pair: &Pair, server: SocketAddr, more: &str) -> Self {
-        Self::with(Files32::new(pair, server, more), &Shared::default(), None)
+        Self::with(Folder::new(pair, server, more), &Shared::default(), None)
     }
 
-    fn with(files: Files32, shared: &Shared, previous: Option<&Vpn>) -> Self {
-        let config = Arc::new(files.read().unwrap());
+    fn with(folder: Folder, shared: &Shared, previous: Option<&Vpn>) -> Self {
+        let config = Arc::new(folder.read().unwrap());
         let vpn = Vpn::new(&config, shared, previous).unwrap();
-        Self { vpn, set: SeriesSet::new([("probe", "p")], Default::default()), _files: files }
+        Self { vpn, set: SeriesSet::new([("probe", "p")], Default::default()), _folder: folder }
     }
 
     /// One run, which may take so long.
@@ -130,7 +130,7 @@ impl Bench {
         self.run(LITTLE).await.unwrap_err()
     }
 
-    /// The sum of a metric's series whose labels have this in them.
+    /// The sum of a metric's series that have these labels.
     fn sum(&self, name: &str, labels: &str) -> f64 {
         Scrape::from(&*self.set).sum(name, labels)
     }
