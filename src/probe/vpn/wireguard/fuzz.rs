@@ -11,11 +11,12 @@ use super::stream::{Stage, Stream};
 use crate::probe::vpn::metrics::Ignored;
 
 /// Both ends, so that seeds know them.
-const OURS: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(10, 88, 0, 2), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2));
-const THEIRS: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(10, 88, 0, 1), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
-const PORTS: (u16, u16) = (50_000, 53);
-const NUMBER: u32 = 0x0102_0304;
-const TEXT: &[u8] = b"sixteen bytes :)";
+pub(super) const OURS: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(10, 88, 0, 2), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2));
+pub(super) const THEIRS: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(10, 88, 0, 1), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
+pub(super) const PORTS: (u16, u16) = (50_000, 53);
+pub(super) const NUMBER: u32 = 0x0102_0304;
+pub(super) const TEXT: &[u8] = b"sixteen bytes.\r\n";
 
 /// Reads what the first byte says: a packet of the server, one through its tunnel, or those of a connection. Says whether any
 /// was of use.
@@ -78,4 +79,27 @@ fn of_connection(mut bytes: &[u8]) -> bool {
         while stream.outgoing().is_some() {}
     }
     is_open
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_packet_makes_a_reader_panic() {
+        let (seeds, of_use) = crate::corpus::each("wireguard", crate::probe::vpn::fuzz::wireguard);
+        assert!(seeds >= 14 && of_use > seeds, "{seeds} seeds, {of_use} of use");
+    }
+
+    #[test]
+    fn every_seed_is_of_use_but_two() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wireguard");
+        let mut useless: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| !super::read(&std::fs::read(path).unwrap()))
+            .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        useless.sort_unstable();
+        // An initiation of the server's own is not answered; a connection that is reset never opens.
+        assert_eq!(useless, ["initiation", "reset"]);
+    }
 }

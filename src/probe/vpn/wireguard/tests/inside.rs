@@ -19,7 +19,7 @@ const OURS: &str = "inside_address = \"10.88.0.2\"";
 const OURS_V6: &str = "inside_address = \"fd00::2\"";
 
 /// The answer to an echo.
-fn pong(packet: &[u8]) -> Vec<u8> {
+pub(super) fn pong(packet: &[u8]) -> Vec<u8> {
     let mut reply = packet.to_vec();
     if packet[0] >> 4 == 6 {
         let mut ip = Ipv6Packet::new_checked(&mut reply[..]).unwrap();
@@ -46,7 +46,7 @@ fn pong(packet: &[u8]) -> Vec<u8> {
 }
 
 /// What a router says of a packet: its own kind of error, quoting the beginning.
-fn error(packet: &[u8], (kind, code): (u8, u8), quoted: usize) -> Vec<u8> {
+pub(super) fn error(packet: &[u8], (kind, code): (u8, u8), quoted: usize) -> Vec<u8> {
     let mut icmp = vec![kind, code, 0, 0, 0, 0, 0, 0];
     icmp.extend_from_slice(&packet[..quoted.min(packet.len())]);
     let is_v4 = packet[0] >> 4 == 4;
@@ -58,7 +58,7 @@ fn error(packet: &[u8], (kind, code): (u8, u8), quoted: usize) -> Vec<u8> {
 }
 
 /// A host with a TCP server.
-struct Host {
+pub(super) struct Host {
     wire: Wire,
     interface: Interface,
     sockets: SocketSet<'static>,
@@ -68,7 +68,7 @@ struct Host {
 }
 
 impl Host {
-    fn new(address: IpAddr, port: u16, says: &'static [u8]) -> Self {
+    pub(super) fn new(address: IpAddr, port: u16, says: &'static [u8]) -> Self {
         let mut wire = Wire::default();
         let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut wire, Moment::ZERO);
         let bits = if address.is_ipv4() { 24 } else { 64 };
@@ -81,7 +81,7 @@ impl Host {
         Self { wire, interface, sockets, handle, began: tokio::time::Instant::now(), says }
     }
 
-    fn hear(&mut self, packet: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn hear(&mut self, packet: &[u8]) -> Vec<Vec<u8>> {
         self.wire.arrived = Some(packet.to_vec());
         let now = || Moment::from_micros(i64::try_from(self.began.elapsed().as_micros()).unwrap());
         self.interface.poll(now(), &mut self.wire, &mut self.sockets);
@@ -91,7 +91,7 @@ impl Host {
             while socket.can_recv() {
                 socket.recv(|bytes| (bytes.len(), asked.extend_from_slice(bytes))).unwrap();
             }
-            if asked.ends_with(b"\r\n\r\n") {
+            if asked.ends_with(b"\r\n") {
                 socket.send_slice(self.says).unwrap();
             }
         }
