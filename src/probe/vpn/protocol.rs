@@ -92,7 +92,7 @@ impl ProtocolConfig {
                  shuts real clients out",
             ),
             Self::Ikev2(config) if config.leaves_state() => (
-                6,
+                10,
                 "an accepted IKE_SA_INIT leaves a half-open SA for 30 seconds, and at five of one address the server goes silent",
             ),
             Self::Ikev2(_) => (1, "a server's protection against floods would be measured, not the server"),
