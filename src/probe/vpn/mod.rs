@@ -17,6 +17,8 @@ mod knock;
 mod metrics;
 mod openvpn;
 mod protocol;
+#[cfg(test)]
+mod testing;
 
 mod tls;
 mod wireguard;

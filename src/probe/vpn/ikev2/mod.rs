@@ -4,6 +4,8 @@
 //! nothing behind. `mode = "full"` proposes what servers accept, at the price of a half-open SA for each knock.
 
 mod message;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
