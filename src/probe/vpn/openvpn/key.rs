@@ -112,9 +112,8 @@ pub(super) mod tests {
 
     /// A file with a static key of the bytes that `byte` gives for each place.
     pub(in super::super) fn static_file(byte: impl Fn(usize) -> u8) -> String {
-        let lines: Vec<String> = (0..16)
-            .map(|line| (0..16).map(|column| format!("{:02x}", byte(line * 16 + column))).collect())
-            .collect();
+        let lines: Vec<String> =
+            (0..16).map(|line| (0..16).map(|column| format!("{:02x}", byte(line * 16 + column))).collect()).collect();
         format!(
             "#\n# 2048 bit OpenVPN static key\n#\n-----BEGIN {STATIC}-----\n{}\n-----END {STATIC}-----\n",
             lines.join("\n")
@@ -151,17 +150,11 @@ pub(super) mod tests {
         assert_eq!(words(&good.replacen("ab", "", 1)), "the static key is not 2048 bits long");
         assert_eq!(words(&good.replacen("ab", "a", 1)), "the static key is not 2048 bits long");
         assert_eq!(words(&good.replacen("ab", "abab", 1)), "the static key is not 2048 bits long");
-        assert_eq!(
-            words(&good.replacen("ab", "xy", 1)),
-            "the static key holds something that is no hexadecimal digit"
-        );
+        assert_eq!(words(&good.replacen("ab", "xy", 1)), "the static key holds something that is no hexadecimal digit");
         assert_eq!(error(StaticKey::read(&[0xff])), "the key file is not text");
         let v2 = v2_file(|_| 0xab);
         assert!(V2Key::read(v2.as_bytes()).is_ok_and(|key| key.wrapped.len() == 290));
-        assert_eq!(
-            words(&v2),
-            "the key file holds an OpenVPN tls-crypt-v2 client key, not an OpenVPN Static key V1"
-        );
+        assert_eq!(words(&v2), "the key file holds an OpenVPN tls-crypt-v2 client key, not an OpenVPN Static key V1");
         let words = |file: &str| error(V2Key::read(file.as_bytes()));
         assert_eq!(words(&good), "the key file holds an OpenVPN Static key V1, not an OpenVPN tls-crypt-v2 client key");
         assert_eq!(words(&v2.replacen("q6u", "q-u", 1)), "the tls-crypt-v2 client key is not Base64");

@@ -4,10 +4,13 @@ mod config;
 mod key;
 mod link;
 mod packet;
+mod reliable;
 mod session;
+mod tls;
 mod wrap;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
@@ -17,10 +20,10 @@ use self::link::Link;
 use self::packet::SessionId;
 use self::session::{Peer, Session};
 use self::wrap::Wrap;
+use super::budget;
 use super::exchange::{self, Judged, Question};
 use super::knock::Knock;
 use super::metrics::{self, Reply};
-use super::budget;
 use crate::probe::net::{Clock, Datagrams, Tls, connect};
 use crate::probe::{Failure, Reason, Shared};
 
@@ -39,7 +42,7 @@ struct Opened<'w> {
     session: Session<'w>,
     peer: Peer,
     /// How long the answer took.
-    round_trip: std::time::Duration,
+    round_trip: Duration,
 }
 
 impl Openvpn {
@@ -53,7 +56,7 @@ impl Openvpn {
             mode: config.mode,
             wrap: config.wrap()?,
             key_file: config.wrap_key.as_ref().map(|file| file.path().to_owned()),
-            tls: config.tls.as_ref().map(|tls| tls.build(&shared.net)).transpose()?,
+            tls: config.tls.as_ref().map(|tls| tls.build(&shared.net).map(Tls::of_any_name)).transpose()?,
         })
     }
 
@@ -82,8 +85,10 @@ impl Openvpn {
             Transport::Tcp => self.over_tcp(knock).await?,
         };
         knock.replied(Reply::ServerReset);
-        let _ = (opened.link.is_lossy(), opened.session.ours, opened.peer, opened.round_trip);
-        Ok(())
+        match &self.tls {
+            Some(tls) => tls::examine(knock, tls, opened).await,
+            None => Ok(()),
+        }
     }
 
     async fn over_udp(&self, knock: &Knock<'_>) -> Result<Opened<'_>, Failure> {
@@ -141,7 +146,7 @@ impl Openvpn {
         &self,
         knock: &Knock<'_>,
         link: &mut Link,
-    ) -> Result<(Session<'_>, Peer, std::time::Duration), Failure> {
+    ) -> Result<(Session<'_>, Peer, Duration), Failure> {
         let (session, packet) = Session::begin(&self.wrap)?;
         let sent = Instant::now();
         link.send(&packet).await?;

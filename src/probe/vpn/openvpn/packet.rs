@@ -175,7 +175,9 @@ mod tests {
     fn a_server_that_keeps_nothing_says_so() {
         assert!(wants_key_again(&[0, 1, 0, 2, 0, 1]));
         assert!(wants_key_again(&[0, 9, 0, 1, 5, 0, 1, 0, 2, 0, 3]));
-        for other in [&[][..], &[0, 1, 0, 2, 0, 2], &[0, 1, 0, 2, 0], &[0, 2, 0, 2, 0, 1], &[0, 1, 0, 0], &[0, 1, 0, 3, 0, 0, 1]] {
+        for other in
+            [&[][..], &[0, 1, 0, 2, 0, 2], &[0, 1, 0, 2, 0], &[0, 2, 0, 2, 0, 1], &[0, 1, 0, 0], &[0, 1, 0, 3, 0, 0, 1]]
+        {
             assert!(!wants_key_again(other), "{other:?}");
         }
     }

@@ -48,6 +48,11 @@ impl<'w> Session<'w> {
         self.wrap.seal(Head { opcode, session: self.ours }, replay, body)
     }
 
+    /// How many bytes a packet grows by when it is wrapped.
+    pub(super) fn overhead(&self) -> usize {
+        self.wrap.overhead()
+    }
+
     /// Reads a packet of the server.
     ///
     /// # Errors
@@ -60,8 +65,7 @@ impl<'w> Session<'w> {
     pub(super) fn judge(&self, earlier: &[SessionId], packet: &[u8]) -> Judged<Peer> {
         let (head, body) = match self.open(packet) {
             Ok(opened) => opened,
-            Err(why) if self.is_in_clear(packet) => {
-                let _ = why;
+            Err(_) if self.is_in_clear(packet) => {
                 return Judged::Failed(Failure::new(
                     Reason::WrapMismatch,
                     "the server answered in clear: it does without the key that its packets were to be wrapped with",
