@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::budget::Rule;
 use super::knock::Knock;
 use super::metrics::{self, Ignored};
-use crate::probe::net::{Clock, Datagrams};
+use crate::probe::net::{Clock, Datagrams, Received};
 use crate::probe::{Failure, Reason};
 
 /// What a packet that arrived is.
@@ -16,9 +16,17 @@ pub(super) enum Judged<T> {
     Answer(T),
     /// Not an answer; we go on waiting.
     Not(Ignored),
+    /// The peer is there, but wants another packet than this one: with its cookie, with another group. That is sent at once.
+    Again,
     /// An answer that says it will not work.
     Failed(Failure),
 }
+
+/// How often a peer may want another packet before it is said to be overloaded: for a cookie, for a group, and for a cookie
+/// that has become too old.
+const MOST_AGAIN: u32 = 3;
+/// Between a packet and the one that is sent instead: wireguard-go drops what follows faster.
+const GAP: Duration = Duration::from_millis(20);
 
 /// A question's answer.
 pub(super) struct Answered<T> {
@@ -32,7 +40,8 @@ pub(super) struct Answered<T> {
 /// A protocol's side of a question.
 pub(super) trait Question {
     type Answer;
-    /// The packet of a new attempt. It must differ from those before, so that their answers can be told from its own.
+    /// The packet of a new attempt, or the one that the peer wants instead. It must differ from those before, so that their
+    /// answers can be told from its own, but for what the protocol wants to be the same.
     fn packet(&mut self) -> Result<Vec<u8>, Failure>;
     /// What a packet that arrived is.
     fn judge(&mut self, packet: &[u8]) -> Judged<Self::Answer>;
@@ -49,31 +58,43 @@ pub(super) async fn ask<Q: Question>(
     rule: Rule,
     question: &mut Q,
 ) -> Result<Answered<Q::Answer>, Failure> {
-    let mut heard = false;
-    for attempt in 0..knock.attempts {
+    let (mut heard, mut attempt, mut again) = (false, 0, 0);
+    while attempt < knock.attempts {
         match knock.permit(rule).await {
-            Err(failure) if attempt == 0 => return Err(failure),
+            Err(failure) if attempt + again == 0 => return Err(failure),
             Err(_) => break,
             Ok(()) => {}
-        }
-        if attempt > 0 {
-            knock.retried();
         }
         let patience = knock.time_left() / (knock.attempts - attempt);
         let deadline = Instant::now() + patience;
         let sent = socket.send(&question.packet()?).await?;
         match timeout_at(deadline, wait(knock, socket, question, &mut heard)).await {
-            Ok(Ok((answer, received))) => {
+            Ok(Ok(Some((answer, received)))) => {
                 knock.sent(metrics::HANDSHAKE, true);
                 let (round_trip, clock) = socket.round_trip(&sent, &received);
                 knock.timed(clock);
                 return Ok(Answered { answer, round_trip, clock });
+            }
+            Ok(Ok(None)) => {
+                knock.sent(metrics::HANDSHAKE, true);
+                again += 1;
+                if again > MOST_AGAIN {
+                    let words =
+                        format!("{} keeps asking for another packet, as a server under load does", knock.address);
+                    return Err(Failure::new(Reason::Overload, words));
+                }
+                sleep(GAP).await;
+                continue;
             }
             Ok(Err(failure)) => {
                 knock.sent(metrics::HANDSHAKE, false);
                 return Err(failure);
             }
             Err(_) => knock.sent(metrics::HANDSHAKE, false),
+        }
+        attempt += 1;
+        if attempt < knock.attempts {
+            knock.retried();
         }
     }
     let words = match heard {
@@ -83,17 +104,19 @@ pub(super) async fn ask<Q: Question>(
     Err(Failure::new(Reason::Timeout, words))
 }
 
+/// Waits for the answer; `None` is that the peer wants another packet.
 async fn wait<Q: Question>(
     knock: &Knock<'_>,
     socket: &Datagrams,
     question: &mut Q,
     heard: &mut bool,
-) -> Result<(Q::Answer, crate::probe::net::Received), Failure> {
+) -> Result<Option<(Q::Answer, Received)>, Failure> {
     let mut buffer = vec![0; 65_535];
     loop {
         let received = socket.receive(&mut buffer).await?;
         match question.judge(buffer.get(..received.length).unwrap_or_default()) {
-            Judged::Answer(answer) => return Ok((answer, received)),
+            Judged::Answer(answer) => return Ok(Some((answer, received))),
+            Judged::Again => return Ok(None),
             Judged::Failed(failure) => return Err(failure),
             Judged::Not(why) => {
                 *heard = true;

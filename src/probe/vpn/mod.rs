@@ -13,6 +13,7 @@ mod exchange;
 pub mod fuzz;
 mod ikev2;
 mod inside;
+mod key_file;
 mod knock;
 mod metrics;
 mod openvpn;
