@@ -1,5 +1,7 @@
 //! The keys of OpenVPN.
 
+use std::path::PathBuf;
+
 use super::key::{StaticKey, V2Key};
 use super::wrap::Wrap;
 use crate::probe::net::TlsConfig;
@@ -11,7 +13,7 @@ pub(in crate::probe::vpn) struct Config {
     pub(super) transport: Transport,
     pub(super) mode: Mode,
     /// The file of the key that packets are wrapped with.
-    pub(super) wrap_key: Option<FileContent>,
+    wrap_key: Option<FileContent>,
     /// Which half of a tls-auth key is ours; `None` is both.
     key_direction: Option<u8>,
     auth_digest: Digest,
@@ -120,6 +122,12 @@ impl Config {
             Mode::TlsCrypt => Wrap::crypt(&StaticKey::read(file.bytes())?),
             Mode::TlsCryptV2 => Wrap::crypt_v2(V2Key::read(file.bytes())?),
         })
+    }
+
+    /// The files that nobody else should read.
+    pub(super) fn key_files(&self) -> Vec<PathBuf> {
+        let client = self.tls.as_ref().and_then(|tls| tls.client.as_ref()).map(|(_, key)| key);
+        self.wrap_key.iter().chain(client).map(|file| file.path().to_owned()).collect()
     }
 
     /// Whether a knock goes on to TLS, which leaves a session on the server until its time for handshakes is over.

@@ -20,10 +20,10 @@ use self::link::Link;
 use self::packet::SessionId;
 use self::session::{Peer, Session};
 use self::wrap::Wrap;
-use super::budget;
 use super::exchange::{self, Judged, Question};
 use super::knock::Knock;
 use super::metrics::{self, Reply};
+use super::{budget, key_file};
 use crate::probe::net::{Clock, Datagrams, Tls, connect};
 use crate::probe::{Failure, Reason, Shared};
 
@@ -32,7 +32,8 @@ pub(super) struct Openvpn {
     transport: Transport,
     mode: Mode,
     wrap: Wrap,
-    key_file: Option<PathBuf>,
+    /// The files that nobody else should read.
+    key_files: Vec<PathBuf>,
     tls: Option<Tls>,
 }
 
@@ -55,7 +56,7 @@ impl Openvpn {
             transport: config.transport,
             mode: config.mode,
             wrap: config.wrap()?,
-            key_file: config.wrap_key.as_ref().map(|file| file.path().to_owned()),
+            key_files: config.key_files(),
             tls: config.tls.as_ref().map(|tls| tls.build(&shared.net).map(Tls::of_any_name)).transpose()?,
         })
     }
@@ -69,7 +70,7 @@ impl Openvpn {
 
     /// What will not work well.
     pub(super) fn concerns(&self) -> Vec<String> {
-        Vec::new()
+        self.key_files.iter().filter_map(|path| key_file::concern(path)).collect()
     }
 
     /// Begins a session, and ends it without a word.
@@ -156,6 +157,8 @@ impl Openvpn {
                 Judged::Answer(peer) => return Ok((session, peer, sent.elapsed())),
                 Judged::Failed(failure) => return Err(failure),
                 Judged::Not(why) => knock.ignored(why),
+                // Servers want no other first packet.
+                Judged::Again => {}
             }
         }
     }
