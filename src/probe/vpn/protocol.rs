@@ -57,7 +57,9 @@ impl Protocol {
         match self {
             Self::Wireguard(wireguard) => wireguard.concerns(),
             Self::Openvpn(openvpn) => openvpn.concerns(),
-            Self::Ikev2(_) | Self::Anyconnect(_) | Self::Sstp(_) => Vec::new(),
+            Self::Ikev2(_) => Vec::new(),
+            Self::Anyconnect(anyconnect) => anyconnect.concerns(),
+            Self::Sstp(sstp) => sstp.concerns(),
         }
     }
 
@@ -86,6 +88,10 @@ impl ProtocolConfig {
             Self::Wireguard(_) => {
                 (1, "each handshake replaces the peer's session, and servers drop those that follow too fast")
             }
+            Self::Openvpn(config) if config.leaves_session() => (
+                10,
+                "a TLS handshake leaves a session on an OpenVPN server until its time for handshakes is over (hand-window, 60 s)",
+            ),
             Self::Openvpn(_) => (
                 5,
                 "an OpenVPN server answers 100 first packets in 10 seconds, everybody's together (connect-freq-initial), and then \
