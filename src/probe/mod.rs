@@ -24,6 +24,9 @@ pub use kafka::client::fuzz as kafka_fuzz;
 #[cfg(feature = "mongodb")]
 #[doc(hidden)]
 pub use mongodb::fuzz as mongodb_fuzz;
+/// The readers of a VPN server's bytes, for the fuzz targets.
+#[doc(hidden)]
+pub use vpn::fuzz as vpn_fuzz;
 
 use std::sync::Arc;
 use std::time::Duration;

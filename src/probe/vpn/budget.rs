@@ -17,18 +17,20 @@ pub(super) struct Rule {
     pub(super) count: usize,
     /// In any span of this length.
     pub(super) span: Duration,
+    /// Whether all ports of a host share them.
+    pub(super) is_of_host: bool,
 }
 
 /// A fifth of what an OpenVPN server answers, everybody's together (`--connect-freq-initial 100 10`).
-pub(super) const OPENVPN: Rule = Rule { count: 20, span: Duration::from_secs(10) };
+pub(super) const OPENVPN: Rule = Rule { count: 20, span: Duration::from_secs(10), is_of_host: false };
 /// Half of what wireguard-go takes from one address in a second before it answers with cookies (`packetsPerSecond` in ratelimiter.go).
-pub(super) const WIREGUARD: Rule = Rule { count: 10, span: Duration::from_secs(1) };
+pub(super) const WIREGUARD: Rule = Rule { count: 10, span: Duration::from_secs(1), is_of_host: false };
 /// Packets that leave no state on an IKE server.
-pub(super) const IKE: Rule = Rule { count: 5, span: Duration::from_secs(1) };
-/// Packets that leave a half-open SA for 30 seconds: strongSwan falls silent at five of one address (`block_threshold`).
-pub(super) const IKE_HALF_OPEN: Rule = Rule { count: 3, span: Duration::from_secs(30) };
+pub(super) const IKE: Rule = Rule { count: 5, span: Duration::from_secs(1), is_of_host: false };
+/// Knocks that leave a half-open SA for 30 seconds: strongSwan falls silent at five of one address (`block_threshold`).
+pub(super) const IKE_HALF_OPEN: Rule = Rule { count: 4, span: Duration::from_secs(31), is_of_host: true };
 /// TLS handshakes.
-pub(super) const TLS: Rule = Rule { count: 5, span: Duration::from_secs(1) };
+pub(super) const TLS: Rule = Rule { count: 5, span: Duration::from_secs(1), is_of_host: false };
 
 /// When each address got, or will get, its last packets. An address that has got none for a while is forgotten.
 static SPENT: LazyLock<Mutex<HashMap<SocketAddr, VecDeque<Instant>>>> = LazyLock::new(Mutex::default);
@@ -55,7 +57,9 @@ fn reserve(
     if spent.len() > MANY {
         spent.retain(|_, turns| turns.back().is_some_and(|last| *last + rule.span > now));
     }
-    let turns = spent.entry(address).or_default();
+    // No server listens on port 0, so what all ports share has a place of its own.
+    let place = if rule.is_of_host { SocketAddr::new(address.ip(), 0) } else { address };
+    let turns = spent.entry(place).or_default();
     while turns.front().is_some_and(|first| *first + rule.span <= now) {
         turns.pop_front();
     }
@@ -83,7 +87,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_span_holds_more_than_the_rule_allows() {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let (rule, mut spent) = (Rule { count: 3, span: Duration::from_secs(10) }, HashMap::new());
+        let (rule, mut spent) = (Rule { count: 3, span: Duration::from_secs(10), is_of_host: false }, HashMap::new());
         let start = Instant::now();
         let mut turns = Vec::new();
         for step in 0..200_u64 {
@@ -102,7 +106,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn addresses_do_not_share_a_budget_and_are_forgotten() {
-        let (rule, mut spent) = (Rule { count: 1, span: Duration::from_secs(1) }, HashMap::new());
+        let (rule, mut spent) = (Rule { count: 1, span: Duration::from_secs(1), is_of_host: false }, HashMap::new());
         let now = Instant::now();
         for port in 1..=2_000 {
             let address = SocketAddr::from(([127, 0, 0, 1], port));

@@ -13,10 +13,13 @@ mod exchange;
 pub mod fuzz;
 mod ikev2;
 mod inside;
+mod key_file;
 mod knock;
 mod metrics;
 mod openvpn;
 mod protocol;
+#[cfg(test)]
+mod testing;
 
 mod tls;
 mod wireguard;
@@ -142,7 +145,7 @@ impl Vpn {
             return Ok(());
         }
         match (opened, &self.interface) {
-            (_, Some(interface)) => inside::ask(knock, interface, &self.config.inside).await,
+            (_, Some(interface)) => inside::ask(knock, &interface.visit()?, &self.config.inside).await,
             (Opened::Tunnel(tunnel), None) => inside::ask(knock, &*tunnel, &self.config.inside).await,
             // Excluded when the configuration is read.
             (Opened::Nothing, None) => Ok(()),
