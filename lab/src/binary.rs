@@ -71,8 +71,6 @@ pub const OCSERV: Program = Program { name: "ocserv", variable: "MIDWATCH_OCSERV
 pub const IP: Program = Program { name: "ip", variable: "MIDWATCH_IP" };
 /// What loses packets.
 pub const NFT: Program = Program { name: "nft", variable: "MIDWATCH_NFT" };
-/// What enters namespaces.
-pub const NSENTER: Program = Program { name: "nsenter", variable: "MIDWATCH_NSENTER" };
 /// What takes capabilities away.
 pub const SETPRIV: Program = Program { name: "setpriv", variable: "MIDWATCH_SETPRIV" };
 

@@ -21,8 +21,8 @@ mod openvpn;
 mod wireguard;
 
 pub use ike::{Ike, IkeOptions};
-pub use namespace::Namespace;
+pub use namespace::{Namespace, connect_within};
 pub use network::{Inside, Network, PAGE, SERVED_NAME, available};
-pub use ocserv::{Ocserv, PASSWORD, USER};
+pub use ocserv::Ocserv;
 pub use openvpn::{OpenvpnClient, OpenvpnOptions, OpenvpnServer, Wrap};
 pub use wireguard::{Implementation, Peer, WireguardServer};

@@ -59,16 +59,14 @@ impl Namespace {
         &self.path
     }
 
-    /// A program that `nsenter` becomes in here.
+    /// A program that `ip netns exec` becomes in here. It sees this namespace's interfaces in /sys too.
     pub fn launch(&self, launch: Launch) -> Result<Launch> {
-        Ok(launch.by(binary::NSENTER.find()?, [self.argument()]))
+        Ok(launch.by(binary::IP.find()?, ["netns", "exec", &self.name].map(OsString::from)))
     }
 
     /// The same for the standard library.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Result<Command> {
-        let mut command = Command::new(binary::NSENTER.find()?);
-        command.arg(self.argument()).arg(program);
-        Ok(command)
+        command_in(&self.name, program)
     }
 
     /// The same without any capability, as nobody, and without `/dev/net`: what a container has by default, and less.
@@ -126,22 +124,7 @@ impl Namespace {
 
     /// Connects from in here.
     pub async fn connect(&self, address: SocketAddr) -> Result<tokio::net::TcpStream> {
-        let file = self.path.clone();
-        // Connecting blocks, also to a peer that does not answer.
-        let task = tokio::task::spawn_blocking(move || {
-            let file = File::open(&file)?;
-            let on_thread = || {
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
-                let stream = TcpStream::connect(address)?;
-                stream.set_nonblocking(true)?;
-                Ok::<_, std::io::Error>(stream)
-            };
-            std::thread::scope(|scope| scope.spawn(on_thread).join())
-                .unwrap_or_else(|_| Err(std::io::Error::other("a panic")))
-        });
-        let stream = task.await.map_err(|error| Error::Unexpected(error.to_string()))?;
-        let what = || format!("connecting to {address} from {}", self.name);
-        stream.and_then(tokio::net::TcpStream::from_std).map_err(Error::io(what()))
+        connect_within(&self.path, address).await
     }
 
     /// Listens in here.
@@ -163,12 +146,6 @@ impl Namespace {
         })?;
         socket.and_then(tokio::net::UdpSocket::from_std).map_err(Error::io(format!("binding {address}")))
     }
-
-    fn argument(&self) -> OsString {
-        let mut argument = OsString::from("--net=");
-        argument.push(&self.path);
-        argument
-    }
 }
 
 impl Drop for Namespace {
@@ -176,6 +153,33 @@ impl Drop for Namespace {
         // What cannot be removed now is removed by the next lab.
         remove(&self.name);
     }
+}
+
+/// A program that `ip netns exec` becomes in a namespace.
+pub(super) fn command_in(name: &str, program: impl AsRef<OsStr>) -> Result<Command> {
+    let mut command = Command::new(binary::IP.find()?);
+    command.args(["netns", "exec", name]).arg(program);
+    Ok(command)
+}
+
+/// Connects from within the namespace that a file stands for.
+pub async fn connect_within(namespace: &Path, address: SocketAddr) -> Result<tokio::net::TcpStream> {
+    let file = namespace.to_owned();
+    // Connecting blocks, also to a peer that does not answer.
+    let task = tokio::task::spawn_blocking(move || {
+        let file = File::open(&file)?;
+        let on_thread = || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            let stream = TcpStream::connect(address)?;
+            stream.set_nonblocking(true)?;
+            Ok::<_, std::io::Error>(stream)
+        };
+        std::thread::scope(|scope| scope.spawn(on_thread).join())
+            .unwrap_or_else(|_| Err(std::io::Error::other("a panic")))
+    });
+    let stream = task.await.map_err(|error| Error::Unexpected(error.to_string()))?;
+    let what = format!("connecting to {address} from {}", namespace.display());
+    stream.and_then(tokio::net::TcpStream::from_std).map_err(Error::io(what))
 }
 
 /// A name for a namespace or an interface that no other process, nor this one, uses.

@@ -138,10 +138,9 @@ pub fn available() -> Result<bool> {
 }
 
 fn missing() -> Option<String> {
-    const PROGRAMS: [Program; 11] = [
+    const PROGRAMS: [Program; 10] = [
         binary::IP,
         binary::NFT,
-        binary::NSENTER,
         binary::SETPRIV,
         binary::WG,
         binary::WIREGUARD_GO,

@@ -9,11 +9,7 @@ use crate::certificates::{Authority, write};
 use crate::process::{Launch, Scratch, Server};
 use crate::{Result, binary, until};
 
-/// The one user.
-pub const USER: &str = "lab";
-/// Its password. Not a secret.
-pub const PASSWORD: &str = "midwatch-lab";
-/// The password as ocserv's file has it (crypt(3)).
+/// The password of its one user, as ocserv's file has it (crypt(3)). Not a secret.
 const CRYPTED: &str = "$5$midwatchlab$k3ZtdsgyT0Fo3Yn5sryMQHTEkk8IKLhFIt2h6QMKhs5";
 
 /// A running ocserv.
@@ -34,7 +30,7 @@ impl Ocserv {
         let folder = Scratch::new()?;
         let authority = Authority::new(folder.path(), "ca")?;
         let identity = authority.issue("servers", "vpn", &["vpn.lab.example", "10.77.0.1"], valid)?;
-        let users = write(folder.path(), "users", &format!("{USER}:*:{CRYPTED}\n"))?;
+        let users = write(folder.path(), "users", &format!("lab:*:{CRYPTED}\n"))?;
         let text = format!(
             "auth = \"plain[passwd={}]\"\ntcp-port = {port}\nudp-port = {port}\nrun-as-user = root\nrun-as-group = root\n\
              socket-file = {}\nserver-cert = {}\nserver-key = {}\nisolate-workers = false\nuse-occtl = false\nmax-clients = 0\n\

@@ -28,6 +28,7 @@ pub enum Wrap {
 pub struct OpenvpnOptions {
     wrap: Wrap,
     tcp: bool,
+    port: u16,
     valid: time::Duration,
     more: Vec<String>,
 }
@@ -35,13 +36,26 @@ pub struct OpenvpnOptions {
 impl OpenvpnOptions {
     /// Over UDP, with a certificate that is good for 30 days.
     pub fn new(wrap: Wrap) -> OpenvpnOptions {
-        OpenvpnOptions { wrap, tcp: false, valid: time::Duration::days(30), more: Vec::new() }
+        OpenvpnOptions {
+            wrap,
+            tcp: false,
+            port: OpenvpnServer::PORT,
+            valid: time::Duration::days(30),
+            more: Vec::new(),
+        }
     }
 
     /// Over TCP.
     #[must_use]
     pub fn tcp(mut self) -> OpenvpnOptions {
         self.tcp = true;
+        self
+    }
+
+    /// On another port, for several servers in one namespace.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> OpenvpnOptions {
+        self.port = port;
         self
     }
 
@@ -79,7 +93,7 @@ pub struct OpenvpnClient {
 }
 
 impl OpenvpnServer {
-    /// The port it listens on.
+    /// The port it listens on unless told otherwise.
     pub const PORT: u16 = 1194;
 
     /// Starts one at all addresses of the namespace. It listens when this returns.
@@ -90,11 +104,14 @@ impl OpenvpnServer {
         let client = authority.issue("clients", "client", &["client"], time::Duration::days(1))?;
         keys(folder.path())?;
         let file = |name: &str| folder.path().join(name).display().to_string();
-        let mut arguments = vec!["--dev", "ovn0", "--dev-type", "tun"];
-        arguments.extend(["--topology", "subnet", "--server", "10.99.0.0", "255.255.255.0", "--dh", "none"]);
+        let port = options.port.to_string();
+        // A device and a network of its own for each server of a namespace.
+        let (device, inside) = (format!("ovn{port}"), format!("10.99.{}.0", options.port % 256));
+        let mut arguments = vec!["--dev", &device, "--dev-type", "tun"];
+        arguments.extend(["--topology", "subnet", "--server", &inside, "255.255.255.0", "--dh", "none"]);
         // One server process, one client's certificate, many clients.
         arguments.extend(["--duplicate-cn", "--keepalive", "10", "60", "--verb", "4"]);
-        let (ca, port) = (authority.certificate().to_owned(), Self::PORT.to_string());
+        let ca = authority.certificate().to_owned();
         arguments.extend(["--proto", if options.tcp { "tcp6-server" } else { "udp6" }, "--lport", &port]);
         if !options.tcp {
             // For answers to come from the address that was asked.
@@ -122,6 +139,11 @@ impl OpenvpnServer {
         })
         .await??;
         Ok(started)
+    }
+
+    /// Where it listens: `host:port`.
+    pub fn address(&self) -> String {
+        format!("{}:{}", Network::SERVER.0, self.options.port)
     }
 
     /// The file with the key that wraps packets: that of a client, where the two differ.
@@ -161,7 +183,7 @@ impl OpenvpnServer {
         let proto = if self.options.tcp { "tcp4-client" } else { "udp4" };
         let mut launch = Launch::new("openvpn's client", binary::OPENVPN.find()?)
             .args(["--client", "--dev", "tun", "--nobind", "--remote-cert-tls", "server", "--verb", "4"])
-            .args(["--proto", proto, "--remote", &host, &Self::PORT.to_string()]);
+            .args(["--proto", proto, "--remote", &host, &self.options.port.to_string()]);
         for (name, path) in [("--ca", &self.ca), ("--cert", &self.client.certificate), ("--key", &self.client.key)] {
             launch = launch.arg(name).arg(path);
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::namespace::{Namespace, run, unique};
+use super::namespace::{Namespace, command_in, run, unique};
 use super::network::Network;
 use crate::certificates::write;
 use crate::process::{Launch, Scratch, Server};
@@ -30,7 +30,7 @@ pub struct WireguardServer {
     server: Option<Server>,
     implementation: Implementation,
     interface: String,
-    namespace: PathBuf,
+    namespace: String,
     public_key: String,
     folder: Scratch,
 }
@@ -104,7 +104,7 @@ impl WireguardServer {
             ]),
         };
         let server = namespace.launch(launch.log(folder.path().join("log")))?.start()?;
-        let namespace = namespace.path().to_owned();
+        let namespace = namespace.name().to_owned();
         let bare = WireguardServer {
             server: Some(server),
             implementation,
@@ -210,9 +210,7 @@ impl WireguardServer {
 
     /// `wg`, in the namespace of the interface.
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binary::NSENTER.find()?);
-        command.arg(format!("--net={}", self.namespace.display())).arg(binary::WG.find()?);
-        Ok(command)
+        command_in(&self.namespace, binary::WG.find()?)
     }
 }
 
