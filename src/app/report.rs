@@ -77,12 +77,14 @@ impl Report<'_> {
         let note = if target.note.is_empty() { String::new() } else { format!("  {}", clean(&target.note)) };
         let (duration, verdict) = on_target(target, self.result, self.duration);
         let _ = writeln!(text, "\n{} {}{note}", if verdict.is_ok() { "✓" } else { "✗" }, name(target));
-        for phase in self.trace.phases.iter().filter(|phase| phase.target == index) {
+        let phases = || self.trace.phases.iter().filter(|phase| phase.target == index);
+        let width = phases().map(|phase| phase.name.len() + 1).max().unwrap_or(0).max(9);
+        for phase in phases() {
             let PhaseTrace { name, duration, failure, .. } = phase;
             let end = failure.map_or(String::new(), |reason| format!("  ✗ {reason}"));
-            let _ = writeln!(text, "    {name:<9}{:>10}  {}{end}", time(*duration), bar(*duration, longest));
+            let _ = writeln!(text, "    {name:<width$}{:>10}  {}{end}", time(*duration), bar(*duration, longest));
         }
-        let _ = writeln!(text, "    {:<9}{:>10}", "total", time(duration));
+        let _ = writeln!(text, "    {:<width$}{:>10}", "total", time(duration));
         if let Err(failure) = verdict {
             let _ = writeln!(text, "    {}", in_words(failure));
         }

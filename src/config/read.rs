@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::server::Server;
-use super::{Running, Spec, clash, web};
-use crate::probe::{AnyConfig, AnyProbe, Common, Defaults, Kind, OPTIONAL, ProbeId, Shared};
+use super::{Built, Running, Spec, clash, web};
+use crate::probe::{AnyConfig, Common, Defaults, Kind, OPTIONAL, ProbeId, Shared};
 use crate::settings::{Files, Labels, MAX_CONFIG_BYTES, Problem, Rules, Section, Source, escape, nearest};
 
 /// What reading needs besides the file.
@@ -250,27 +250,23 @@ impl Reader<'_> {
             return None;
         }
         let id = ProbeId { kind: kind.name, name: name.into() };
-        let (config, probe, is_new) = self.build(&id, config).map_err(|why| report(section, &why)).ok()?;
+        let ((config, probe), is_new) = self.build(&id, config).map_err(|why| report(section, &why)).ok()?;
         let concerns = if is_new && enabled { probe.concerns() } else { Vec::new() };
         let spec = Spec { id, kind, common: Arc::new(common), config, probe, file: file.clone() };
         enabled.then_some(Defined { spec, offset: section.offset(), concerns })
     }
 
     /// Builds the probe, unless it runs already; the last value says which.
-    fn build(
-        &self,
-        id: &ProbeId,
-        config: Arc<dyn AnyConfig>,
-    ) -> Result<(Arc<dyn AnyConfig>, Arc<dyn AnyProbe>, bool), String> {
+    fn build(&self, id: &ProbeId, config: Arc<dyn AnyConfig>) -> Result<(Built, bool), String> {
         let running = self.running.find(id);
         if let Some((old, probe)) = &running
             && old.same(&*config)
         {
-            return Ok((old.clone(), probe.clone(), false));
+            return Ok(((old.clone(), probe.clone()), false));
         }
         let previous = running.as_ref().map(|(_, probe)| &**probe);
         let probe = config.build(self.shared, previous)?;
-        Ok((config, probe, true))
+        Ok(((config, probe), true))
     }
 }
 

@@ -24,7 +24,7 @@ pub use kafka::client::fuzz as kafka_fuzz;
 #[cfg(feature = "mongodb")]
 #[doc(hidden)]
 pub use mongodb::fuzz as mongodb_fuzz;
-/// The readers of a VPN peer's bytes, for the fuzz targets.
+/// The readers of a VPN server's bytes, for the fuzz targets.
 #[doc(hidden)]
 pub use vpn::fuzz as vpn_fuzz;
 

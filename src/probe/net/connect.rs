@@ -1,14 +1,16 @@
 //! TCP connections, timed by the kernel.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
 use super::tcp_info::handshake_time;
+use super::udp::bind_to_device;
 use super::{Failure, Reason, clean};
 use crate::label_values::label_values;
 
@@ -44,9 +46,27 @@ label_values! {
 /// # Errors
 /// What the kernel said: `refused`, `unreachable`, `timeout`, `local`. There is no timer here; that is the caller's.
 pub async fn connect(addr: SocketAddr) -> Result<Connected, Failure> {
+    timed(addr, TcpStream::connect(addr)).await
+}
+
+/// The same through that interface, whatever the routes say.
+///
+/// # Errors
+/// Those of [`connect`]; `local` if there is no such interface, or this process may not choose it.
+pub async fn connect_through(addr: SocketAddr, interface: &str) -> Result<Connected, Failure> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = socket.map_err(|error| Failure::io("open a socket", &error))?;
+    bind_to_device(&socket2::SockRef::from(&socket), interface)?;
+    timed(addr, socket.connect(addr)).await
+}
+
+async fn timed(
+    addr: SocketAddr,
+    connecting: impl Future<Output = io::Result<TcpStream>>,
+) -> Result<Connected, Failure> {
     let what = || format!("connect to {addr}");
     let started = Instant::now();
-    let stream = TcpStream::connect(addr).await.map_err(|error| Failure::io(&what(), &error))?;
+    let stream = connecting.await.map_err(|error| Failure::io(&what(), &error))?;
     let elapsed = started.elapsed();
     let (handshake, clock) = match handshake_time(&stream) {
         Some(time) => (time, Clock::Kernel),

@@ -10,6 +10,7 @@ mod resolve;
 mod tcp_info;
 mod tls;
 mod tls_config;
+mod tls_verify;
 mod udp;
 
 use std::net::IpAddr;
@@ -21,10 +22,10 @@ use tokio::sync::OnceCell;
 use super::{Failure, Reason};
 
 pub use certificate::CertInfo;
-pub use connect::{Clock, Connected, connect, connect_any};
-pub use tls::{ClientCertificate, Tls, TlsOptions, TlsStream, read_failure};
+pub use connect::{Clock, Connected, connect, connect_any, connect_through};
+pub use tls::{ClientCertificate, Shown, Tls, TlsOptions, TlsStream, read_failure};
 pub use tls_config::TlsConfig;
-pub use udp::{Datagrams, Received, Sent};
+pub use udp::{Datagrams, Received, Sent, may_send_echoes};
 
 /// What probes share for reaching their targets: the resolver and the system's trust roots. Cheap to make and to clone;
 /// both parts are read at their first use, because building a probe does no I/O.

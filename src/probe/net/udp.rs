@@ -1,4 +1,4 @@
-//! A UDP socket whose round trips the kernel times.
+//! A socket for UDP, or ICMP, whose round trips the kernel times.
 //!
 //! The kernel stamps a packet when it hands it to the device and when it takes one from it (`SO_TIMESTAMPING`, Linux'
 //! Documentation/networking/timestamping.rst). The difference of the two has neither our event loop in it nor our scheduler.
@@ -6,7 +6,7 @@
 //! does not contradict them: a clock that is stepped between the two gives our own time instead.
 
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -28,13 +28,15 @@ const TOLERANCE: Duration = Duration::from_micros(50);
 /// How many stamps of packets sent are remembered until somebody asks.
 const REMEMBERED: usize = 64;
 
-/// A UDP socket that is connected to one peer: what others send does not arrive, and what the network says of the peer does.
+/// A UDP or ICMP socket that is connected to one peer: what others send does not arrive, and what the network says of the peer does.
 #[derive(Debug)]
 pub struct Datagrams {
     socket: UdpSocket,
     peer: SocketAddr,
     /// Whether the kernel stamps packets.
     is_stamped: bool,
+    /// Whether what arrives begins with a header of IPv4, as on a raw socket (raw(7)).
+    has_header: bool,
     sent: Mutex<Outgoing>,
 }
 
@@ -70,10 +72,22 @@ impl Datagrams {
     /// # Errors
     /// `unreachable` without a way there, `local` for what this process lacks.
     pub fn connect(peer: SocketAddr, interface: Option<&str>) -> Result<Self, Failure> {
-        let what = || format!("open a socket to {peer}");
-        let failed = |error: io::Error| Failure::io(&what(), &error);
-        let socket =
-            Socket::new(Domain::for_address(peer), Type::DGRAM.nonblocking(), Some(Protocol::UDP)).map_err(failed)?;
+        Self::open(peer, interface, &[(Type::DGRAM, Protocol::UDP)])
+    }
+
+    /// A socket for ICMP with that peer: a raw one, or one for echoes only where this process may open no other (icmp(7)).
+    ///
+    /// # Errors
+    /// `local` if it may open neither, `unreachable` without a way there.
+    pub fn icmp(peer: IpAddr, interface: Option<&str>) -> Result<Self, Failure> {
+        let protocol = if peer.is_ipv4() { Protocol::ICMPV4 } else { Protocol::ICMPV6 };
+        Self::open(SocketAddr::new(peer, 0), interface, &[(Type::RAW, protocol), (Type::DGRAM, protocol)])
+    }
+
+    fn open(peer: SocketAddr, interface: Option<&str>, kinds: &[(Type, Protocol)]) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::io(&format!("open a socket to {peer}"), &error);
+        let (kind, socket) = first_allowed(Domain::for_address(peer), kinds).map_err(failed)?;
+        let has_header = kind == Type::RAW && peer.is_ipv4();
         if let Some(interface) = interface {
             bind_to_device(&socket, interface)?;
         }
@@ -86,7 +100,7 @@ impl Datagrams {
         // Where the platform has no stamps, round trips are timed by our own clock, and say so.
         let is_stamped = setsockopt(&socket, sockopt::Timestamping, &wanted).is_ok();
         let socket = UdpSocket::from_std(socket.into()).map_err(failed)?;
-        Ok(Self { socket, peer, is_stamped, sent: Mutex::default() })
+        Ok(Self { socket, peer, is_stamped, has_header, sent: Mutex::default() })
     }
 
     /// Our own address.
@@ -123,6 +137,15 @@ impl Datagrams {
             at: Instant::now(),
             stamp,
         })
+    }
+
+    /// What arrived, without the header of IPv4 that there may be.
+    pub fn message<'b>(&self, packet: &'b [u8]) -> &'b [u8] {
+        if !self.has_header {
+            return packet;
+        }
+        let header = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
+        packet.get(header..).unwrap_or_default()
     }
 
     /// The time between the two, and whose clock it is.
@@ -176,6 +199,24 @@ impl Datagrams {
         }
         Ok((message.bytes, stamp.filter(|stamp| !stamp.is_zero()), number))
     }
+}
+
+/// Whether this process may send echoes.
+pub fn may_send_echoes() -> bool {
+    let kinds = [(Type::RAW, Protocol::ICMPV4), (Type::DGRAM, Protocol::ICMPV4)];
+    first_allowed(Domain::IPV4, &kinds).is_ok()
+}
+
+/// Opens a socket of the first of these kinds that this process may open.
+fn first_allowed(domain: Domain, kinds: &[(Type, Protocol)]) -> io::Result<(Type, Socket)> {
+    let mut last = Err(io::ErrorKind::Unsupported.into());
+    for (kind, protocol) in kinds {
+        last = Socket::new(domain, kind.nonblocking(), Some(*protocol)).map(|socket| (*kind, socket));
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }
 
 /// Has everything that the socket sends leave through that interface.

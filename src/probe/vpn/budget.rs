@@ -17,21 +17,29 @@ pub(super) struct Rule {
     pub(super) count: usize,
     /// In any span of this length.
     pub(super) span: Duration,
+    /// Whether all ports of a host share them.
+    pub(super) is_of_host: bool,
 }
 
 /// A fifth of what an OpenVPN server answers, everybody's together (`--connect-freq-initial 100 10`).
-pub(super) const OPENVPN: Rule = Rule { count: 20, span: Duration::from_secs(10) };
+pub(super) const OPENVPN: Rule = Rule { count: 20, span: Duration::from_secs(10), is_of_host: false };
 /// Half of what wireguard-go takes from one address in a second before it answers with cookies (`packetsPerSecond` in ratelimiter.go).
-pub(super) const WIREGUARD: Rule = Rule { count: 10, span: Duration::from_secs(1) };
+pub(super) const WIREGUARD: Rule = Rule { count: 10, span: Duration::from_secs(1), is_of_host: false };
 /// Packets that leave no state on an IKE server.
-pub(super) const IKE: Rule = Rule { count: 5, span: Duration::from_secs(1) };
-/// Packets that leave a half-open SA for 30 seconds: strongSwan falls silent at five of one address (`block_threshold`).
-pub(super) const IKE_HALF_OPEN: Rule = Rule { count: 3, span: Duration::from_secs(30) };
+pub(super) const IKE: Rule = Rule { count: 5, span: Duration::from_secs(1), is_of_host: false };
+/// Knocks that leave a half-open SA for 30 seconds: strongSwan falls silent at five of one address (`block_threshold`).
+pub(super) const IKE_HALF_OPEN: Rule = Rule { count: 4, span: Duration::from_secs(31), is_of_host: true };
+/// Three quarters of the connections after which ocserv shuts an address out (`max-ban-score = 80` within `ban-reset-time = 1200`
+/// seconds in the file that comes with it; a connection is a point).
+pub(super) const ANYCONNECT: Rule = Rule { count: 60, span: Duration::from_secs(1_200), is_of_host: false };
 /// TLS handshakes.
-pub(super) const TLS: Rule = Rule { count: 5, span: Duration::from_secs(1) };
+pub(super) const TLS: Rule = Rule { count: 5, span: Duration::from_secs(1), is_of_host: false };
 
 /// When each address got, or will get, its last packets. An address that has got none for a while is forgotten.
 static SPENT: LazyLock<Mutex<HashMap<SocketAddr, VecDeque<Instant>>>> = LazyLock::new(Mutex::default);
+
+/// The longest span of a rule.
+const LONGEST: Duration = ANYCONNECT.span;
 
 /// Beyond so many addresses, those that have room again are forgotten.
 const MANY: usize = 1_000;
@@ -53,9 +61,11 @@ fn reserve(
     (now, ends): (Instant, Instant),
 ) -> Result<Instant, Failure> {
     if spent.len() > MANY {
-        spent.retain(|_, turns| turns.back().is_some_and(|last| *last + rule.span > now));
+        spent.retain(|_, turns| turns.back().is_some_and(|last| *last + LONGEST > now));
     }
-    let turns = spent.entry(address).or_default();
+    // No server listens on port 0, so what all ports share has a place of its own.
+    let place = if rule.is_of_host { SocketAddr::new(address.ip(), 0) } else { address };
+    let turns = spent.entry(place).or_default();
     while turns.front().is_some_and(|first| *first + rule.span <= now) {
         turns.pop_front();
     }
@@ -83,7 +93,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_span_holds_more_than_the_rule_allows() {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let (rule, mut spent) = (Rule { count: 3, span: Duration::from_secs(10) }, HashMap::new());
+        let (rule, mut spent) = (Rule { count: 3, span: Duration::from_secs(10), is_of_host: false }, HashMap::new());
         let start = Instant::now();
         let mut turns = Vec::new();
         for step in 0..200_u64 {
@@ -102,7 +112,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn addresses_do_not_share_a_budget_and_are_forgotten() {
-        let (rule, mut spent) = (Rule { count: 1, span: Duration::from_secs(1) }, HashMap::new());
+        let (rule, mut spent) = (Rule { count: 1, span: Duration::from_secs(1), is_of_host: false }, HashMap::new());
         let now = Instant::now();
         for port in 1..=2_000 {
             let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -110,7 +120,7 @@ mod tests {
             let again = reserve(&mut spent, address, rule, (now, now)).unwrap_err();
             assert_eq!(again.reason, Reason::RateLimited);
         }
-        let later = now + Duration::from_secs(2);
+        let later = now + LONGEST;
         reserve(&mut spent, SocketAddr::from(([127, 0, 0, 1], 1)), rule, (later, later)).unwrap();
         assert_eq!(spent.len(), 1);
     }

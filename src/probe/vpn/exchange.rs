@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::budget::Rule;
 use super::knock::Knock;
 use super::metrics::{self, Ignored};
-use crate::probe::net::{Clock, Datagrams, Received};
+use crate::probe::net::{Datagrams, Received};
 use crate::probe::{Failure, Reason};
 
 /// What a packet that arrived is.
@@ -33,8 +33,6 @@ pub(super) struct Answered<T> {
     pub(super) answer: T,
     /// From the last packet sent to the answer.
     pub(super) round_trip: Duration,
-    /// Whose time it is.
-    pub(super) clock: Clock,
 }
 
 /// A protocol's side of a question.
@@ -43,6 +41,11 @@ pub(super) trait Question {
     /// The packet of a new attempt, or the one that the peer wants instead. It must differ from those before, so that their
     /// answers can be told from its own, but for what the protocol wants to be the same.
     fn packet(&mut self) -> Result<Vec<u8>, Failure>;
+    /// Whether the last packet was the same as the one before, as the protocol may demand. An answer may then be to either, so
+    /// that the round trip is counted from the first of them: rather too long than too short.
+    fn is_repeated(&self) -> bool {
+        false
+    }
     /// What a packet that arrived is.
     fn judge(&mut self, packet: &[u8]) -> Judged<Self::Answer>;
 }
@@ -58,7 +61,7 @@ pub(super) async fn ask<Q: Question>(
     rule: Rule,
     question: &mut Q,
 ) -> Result<Answered<Q::Answer>, Failure> {
-    let (mut heard, mut attempt, mut again) = (false, 0, 0);
+    let (mut heard, mut attempt, mut again, mut first) = (false, 0, 0, None);
     while attempt < knock.attempts {
         match knock.permit(rule).await {
             Err(failure) if attempt + again == 0 => return Err(failure),
@@ -67,13 +70,16 @@ pub(super) async fn ask<Q: Question>(
         }
         let patience = (knock.time_left() / (knock.attempts - attempt)).max(GAP);
         let deadline = Instant::now() + patience;
-        let sent = socket.send(&question.packet()?).await?;
+        let packet = question.packet()?;
+        let now = socket.send(&packet).await?;
+        let sent = first.filter(|_| question.is_repeated()).unwrap_or(now);
+        first = Some(sent);
         match timeout_at(deadline, wait(knock, socket, question, &mut heard)).await {
             Ok(Ok(Some((answer, received)))) => {
                 knock.sent(metrics::HANDSHAKE, true);
                 let (round_trip, clock) = socket.round_trip(&sent, &received);
                 knock.timed(clock);
-                return Ok(Answered { answer, round_trip, clock });
+                return Ok(Answered { answer, round_trip });
             }
             Ok(Ok(None)) => {
                 knock.sent(metrics::HANDSHAKE, true);

@@ -30,6 +30,7 @@ pub(super) struct Knock<'r> {
     window: usize,
     ends: Instant,
     losses: &'r Losses,
+    notes: Mutex<String>,
 }
 
 impl<'r> Knock<'r> {
@@ -46,7 +47,7 @@ impl<'r> Knock<'r> {
         losses.know(name);
         let ends = Instant::now() + rec.time_left();
         let (attempts, window) = (config.attempts, config.loss_window);
-        Self { rec, target, name, host, address, attempts, window, ends, losses }
+        Self { rec, target, name, host, address, attempts, window, ends, losses, notes: Mutex::default() }
     }
 
     /// The same visit with another end.
@@ -117,9 +118,14 @@ impl<'r> Knock<'r> {
         self.rec.set(&metrics::KEY_INFO, [self.name, beginning], 1.0);
     }
 
-    /// Says what the server turned out to be, for a person.
-    pub(super) fn note(&self, note: impl Into<String>) {
-        self.target.note(note);
+    /// Says what the server, or a target inside, turned out to be, for a person.
+    pub(super) fn note(&self, note: impl AsRef<str>) {
+        let mut notes = lock(&self.notes);
+        if !notes.is_empty() {
+            notes.push_str("; ");
+        }
+        notes.push_str(note.as_ref());
+        self.target.note(notes.as_str());
     }
 
     /// Records a round trip to a target inside.

@@ -9,6 +9,8 @@
 
 mod budget;
 mod config;
+#[cfg(test)]
+mod config_tests;
 mod exchange;
 pub mod fuzz;
 mod ikev2;
@@ -18,6 +20,8 @@ mod knock;
 mod metrics;
 mod openvpn;
 mod protocol;
+#[cfg(test)]
+mod testing;
 
 mod tls;
 mod wireguard;
@@ -143,7 +147,7 @@ impl Vpn {
             return Ok(());
         }
         match (opened, &self.interface) {
-            (_, Some(interface)) => inside::ask(knock, interface, &self.config.inside).await,
+            (_, Some(interface)) => inside::ask(knock, &interface.visit()?, &self.config.inside).await,
             (Opened::Tunnel(tunnel), None) => inside::ask(knock, &*tunnel, &self.config.inside).await,
             // Excluded when the configuration is read.
             (Opened::Nothing, None) => Ok(()),

@@ -2,6 +2,7 @@
 
 mod dns;
 mod http;
+pub(super) mod icmp;
 mod interface;
 
 use std::net::{IpAddr, SocketAddr};
@@ -131,13 +132,16 @@ pub(super) async fn ask<W: Way>(knock: &Knock<'_>, way: &W, targets: &[Inside]) 
 
 async fn one<W: Way>(knock: &Knock<'_>, way: &W, target: &Inside, until: Instant) -> Result<(), Failure> {
     let silent = || Failure::new(Reason::DataPlaneTimeout, "nothing came back through the tunnel");
-    let record = |time| knock.inside_round_trip(&target.label, time);
+    let told = |time: Duration| {
+        knock.inside_round_trip(&target.label, time);
+        knock.note(format!("{} in {:.3} ms", target.label, time.as_secs_f64() * 1e3));
+    };
     match &target.check {
         Check::Icmp { to, count } => echoes(knock, way, (&target.label, *to, *count), until).await,
         Check::Tcp(to) => {
             let talk = way.converse(*to, &[], &|_| Heard::All(Ok(())), until);
             let times = timeout_at(until, talk).await.map_err(|_| silent())??;
-            record(times.connect);
+            told(times.connect);
             Ok(())
         }
         Check::Http(page) => {
@@ -145,14 +149,15 @@ async fn one<W: Way>(knock: &Knock<'_>, way: &W, target: &Inside, until: Instant
             let listen = |bytes: &[u8]| http::judge(bytes, page.status());
             let talk = way.converse(page.to(), request.as_bytes(), &listen, until);
             let times = timeout_at(until, talk).await.map_err(|_| silent())??;
-            record(times.answer.unwrap_or(times.connect));
+            told(times.answer.unwrap_or(times.connect));
             Ok(())
         }
         Check::Dns(lookup) => {
             let (id, query) = lookup.query()?;
             let listen = |bytes: &[u8]| dns::judge(bytes, id);
             let time = timeout_at(until, way.question(lookup.server(), &query, &listen, until));
-            record(time.await.map_err(|_| silent())??);
+            let time = time.await.map_err(|_| silent())??;
+            told(time);
             Ok(())
         }
     }
@@ -167,7 +172,7 @@ async fn echoes<W: Way>(
 ) -> Result<(), Failure> {
     let mut failure =
         Failure::new(Reason::DataPlaneTimeout, format!("none of {count} echoes came back through the tunnel"));
-    let mut is_answered = false;
+    let mut times = Vec::new();
     for turn in 0..count {
         let now = Instant::now();
         let share = now + until.saturating_duration_since(now) / (count - turn);
@@ -175,7 +180,7 @@ async fn echoes<W: Way>(
         knock.sent(metrics::INSIDE, matches!(result, Ok(Ok(_))));
         match result {
             Ok(Ok(time)) => {
-                is_answered = true;
+                times.push(time);
                 knock.inside_round_trip(label, time);
             }
             // What this machine lacks, it will lack for the next echo.
@@ -184,7 +189,12 @@ async fn echoes<W: Way>(
             Err(_) => {}
         }
     }
-    if is_answered { Ok(()) } else { Err(failure) }
+    let Some(shortest) = times.iter().min() else { return Err(failure) };
+    let longest = times.iter().max().unwrap_or(shortest);
+    let ms = |time: &Duration| time.as_secs_f64() * 1e3;
+    let answered = times.len();
+    knock.note(format!("{label}: {answered} of {count} echoes in {:.3} to {:.3} ms", ms(shortest), ms(longest)));
+    Ok(())
 }
 
 impl Inside {
