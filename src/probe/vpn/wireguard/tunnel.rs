@@ -6,13 +6,12 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::packet::{self, Inner, Segment};
-use super::session::{Data, MAX_PACKET, Turn};
+use super::session::{Data, MAX_PACKET, Turn, random};
 use super::stream::{Stage, Stream};
 use crate::probe::net::{Datagrams, Received, Sent};
 use crate::probe::vpn::inside::{Heard, Times, Way};
@@ -27,8 +26,6 @@ const ECHO_TEXT: usize = 16;
 const MOST_HEARD: usize = 16 << 10;
 /// How long the peer of a connection has to say goodbye. Then it is reset.
 const GOODBYE: Duration = Duration::from_millis(250);
-/// Ports of ours are at least this (RFC 6335, section 6).
-const FIRST_PORT: u16 = 49_152;
 
 /// The tunnel. Nobody else with the same keys knocks while it is there.
 pub(in crate::probe::vpn) struct Tunnel<'k> {
@@ -36,8 +33,6 @@ pub(in crate::probe::vpn) struct Tunnel<'k> {
     socket: Datagrams,
     turn: Turn,
     ours: Option<IpAddr>,
-    /// The number of the next echo.
-    number: AtomicU32,
     buffer: Mutex<Vec<u8>>,
 }
 
@@ -55,17 +50,8 @@ struct Arrived {
 
 impl<'k> Tunnel<'k> {
     /// The tunnel behind that socket, in which we have that address.
-    ///
-    /// # Errors
-    /// `local` without random numbers.
-    pub(super) fn new(
-        knock: &'k Knock<'_>,
-        socket: Datagrams,
-        turn: Turn,
-        ours: Option<IpAddr>,
-    ) -> Result<Self, Failure> {
-        let number = AtomicU32::new(u32::from_le_bytes(random()?));
-        Ok(Self { knock, socket, turn, ours, number, buffer: Mutex::default() })
+    pub(super) fn new(knock: &'k Knock<'_>, socket: Datagrams, turn: Turn, ours: Option<IpAddr>) -> Self {
+        Self { knock, socket, turn, ours, buffer: Mutex::default() }
     }
 
     /// Our own address, of the family of that one.
@@ -77,8 +63,7 @@ impl<'k> Tunnel<'k> {
     }
 
     fn our_end(&self, to: SocketAddr) -> Result<SocketAddr, Failure> {
-        let port = FIRST_PORT | u16::from_le_bytes(random()?);
-        Ok(SocketAddr::new(self.ours(to.ip())?, port))
+        Ok(SocketAddr::new(self.ours(to.ip())?, self.turn.new_port()?))
     }
 
     async fn send(&self, inner: &[u8]) -> Result<Sent, Failure> {
@@ -91,19 +76,22 @@ impl<'k> Tunnel<'k> {
         buffer.resize(MAX_PACKET, 0);
         loop {
             let received = self.socket.receive(&mut buffer).await.map_err(|failure| outside(&failure))?;
-            match self.turn.open(buffer.get(..received.length).unwrap_or_default()) {
-                Data::Inner(packet) if Inner::read(&packet).is_some_and(|inner| inner.to == ours) => {
-                    *lock(&self.buffer) = buffer;
-                    return Ok(Arrived { packet, received });
-                }
-                Data::Inner(_) | Data::Keepalive => {}
-                Data::Not(why) => {
-                    if why == Ignored::ForeignSession {
-                        self.turn.heard_foreign(self.knock.address);
+            let why = match self.turn.open(buffer.get(..received.length).unwrap_or_default()) {
+                Data::Keepalive => continue,
+                Data::Not(why) => why,
+                Data::Inner(packet) => match Inner::read(&packet).filter(|inner| inner.to == ours) {
+                    Some(inner) if self.turn.is_of_another(&inner) => Ignored::ForeignSession,
+                    Some(_) => {
+                        *lock(&self.buffer) = buffer;
+                        return Ok(Arrived { packet, received });
                     }
-                    self.knock.ignored(why);
-                }
+                    None => continue,
+                },
+            };
+            if why == Ignored::ForeignSession {
+                self.turn.heard_foreign(self.knock.address);
             }
+            self.knock.ignored(why);
         }
     }
 
@@ -236,7 +224,7 @@ struct Talk {
 impl Way for Tunnel<'_> {
     async fn echo(&self, to: IpAddr, _until: Instant) -> Result<Duration, Failure> {
         let ours = self.ours(to)?;
-        let (number, text) = (self.number.fetch_add(1, Ordering::Relaxed), random::<ECHO_TEXT>()?);
+        let (number, text) = (self.turn.new_echo(), random::<ECHO_TEXT>()?);
         let packet = packet::echo(ours, to, number, &text).ok_or_else(no_packet)?;
         let asked = Inner::read(&packet).ok_or_else(no_packet)?;
         let sent = self.send(&packet).await?;
@@ -307,10 +295,4 @@ fn outside(failure: &Failure) -> Failure {
 
 fn no_packet() -> Failure {
     Failure::new(Reason::Internal, "the packet cannot be made")
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::new(Reason::Local, error.to_string()))?;
-    Ok(bytes)
 }
