@@ -178,7 +178,7 @@ async fn a_server_that_wraps_nothing_is_told_from_one_that_is_down() {
         let bench = bench(*kind, port, "");
         let failure = bench.run(TIME).await.unwrap_err();
         assert_eq!(failure.reason, Reason::WrapMismatch, "{kind:?}: {failure}");
-        let failures = bench.sum("midwatch_vpn_stage_failures_total", "stage=handshake,reason=wrap_mismatch");
+        let failures = bench.sum("midwatch_vpn_stage_failures_total", "stage=handshake reason=wrap_mismatch");
         assert_eq!(failures, 1.0, "{kind:?}");
         packets.abort();
     }
