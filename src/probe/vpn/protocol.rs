@@ -21,11 +21,11 @@ pub(super) enum Protocol {
 }
 
 /// What a knock opened.
-pub(super) enum Opened {
+pub(super) enum Opened<'k> {
     /// Nothing that we can go through.
     Nothing,
     /// A tunnel.
-    Tunnel(Box<Tunnel>),
+    Tunnel(Box<Tunnel<'k>>),
 }
 
 impl Protocol {
@@ -67,7 +67,7 @@ impl Protocol {
     ///
     /// # Errors
     /// Why the server cannot be said to be there.
-    pub(super) async fn knock(&self, knock: &Knock<'_>) -> Result<Opened, Failure> {
+    pub(super) async fn knock<'k>(&self, knock: &'k Knock<'_>) -> Result<Opened<'k>, Failure> {
         match self {
             Self::Wireguard(wireguard) => {
                 return Ok(Opened::Tunnel(Box::new(wireguard.knock(knock).await?)));
