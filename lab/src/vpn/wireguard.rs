@@ -163,6 +163,11 @@ impl WireguardServer {
         self.wg(&arguments)
     }
 
+    /// Has a client send its packets for `server` somewhere else.
+    pub fn move_endpoint(&self, server: &WireguardServer, endpoint: &str) -> Result<()> {
+        self.wg(&["peer", server.public_key(), "endpoint", endpoint])
+    }
+
     /// Lets it in no more, and forgets when it last came.
     pub fn remove_peer(&self, peer: &Peer) -> Result<()> {
         self.wg(&["peer", &peer.public_key, "remove"])
