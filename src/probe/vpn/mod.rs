@@ -9,6 +9,8 @@
 
 mod budget;
 mod config;
+#[cfg(test)]
+mod config_tests;
 mod exchange;
 pub mod fuzz;
 mod ikev2;

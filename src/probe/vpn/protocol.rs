@@ -102,7 +102,10 @@ impl ProtocolConfig {
                 "an accepted IKE_SA_INIT leaves a half-open SA for 30 seconds, and at five of one address the server goes silent",
             ),
             Self::Ikev2(_) => (1, "a server's protection against floods would be measured, not the server"),
-            Self::Anyconnect(_) | Self::Sstp(_) => (5, "each knock is a whole TLS handshake on the server"),
+            Self::Anyconnect(_) => {
+                (20, "ocserv shuts an address out that connects 80 times in 20 minutes (max-ban-score, ban-reset-time)")
+            }
+            Self::Sstp(_) => (5, "each knock is a whole TLS handshake on the server"),
         };
         let knocks = u32::try_from(knocks.max(1)).unwrap_or(u32::MAX);
         let each = if matches!(self, Self::Ikev2(_)) { knocks } else { 1 };

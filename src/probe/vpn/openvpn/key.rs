@@ -107,6 +107,7 @@ fn block<'f>(file: &'f [u8], kind: &str) -> Result<&'f str, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "bytes of test keys")]
 pub(super) mod tests {
     use super::*;
 

@@ -209,3 +209,6 @@ impl Question for Reset<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

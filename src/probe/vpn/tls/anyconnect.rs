@@ -7,6 +7,7 @@ use tokio::io::AsyncRead;
 use super::http::{Head, Reader};
 use super::{Config, Door, host};
 use crate::probe::net::clean;
+use crate::probe::vpn::budget;
 use crate::probe::vpn::knock::Knock;
 use crate::probe::vpn::metrics::Reply;
 use crate::probe::{Failure, Reason, Shared};
@@ -29,7 +30,7 @@ impl Anyconnect {
     /// # Errors
     /// What is wrong with a certificate, in words.
     pub(in crate::probe::vpn) fn new(config: &Config, shared: &Shared) -> Result<Self, String> {
-        Door::new(config, shared).map(Self)
+        Door::new(config, budget::ANYCONNECT, shared).map(Self)
     }
 
     /// What will not work well here.

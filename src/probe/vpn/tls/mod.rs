@@ -13,9 +13,10 @@ use tokio::time::{Instant, timeout};
 pub(super) use self::anyconnect::Anyconnect;
 use self::http::Reader;
 pub(super) use self::sstp::Sstp;
+use super::budget::Rule;
+use super::key_file;
 use super::knock::Knock;
 use super::metrics::{self, Reply};
-use super::{budget, key_file};
 use crate::probe::net::{Clock, Connected, Tls, TlsConfig, TlsStream, connect, read_failure};
 use crate::probe::{Failure, Reason, Shared};
 use crate::settings::{HostPort, Section};
@@ -41,14 +42,15 @@ impl Config {
 /// The way to the server that both take.
 struct Door {
     tls: Tls,
+    rule: Rule,
     /// The file that nobody else should read.
     key_file: Option<PathBuf>,
 }
 
 impl Door {
-    fn new(config: &Config, shared: &Shared) -> Result<Self, String> {
+    fn new(config: &Config, rule: Rule, shared: &Shared) -> Result<Self, String> {
         let key_file = config.tls.client.as_ref().map(|(_, key)| key.path().to_owned());
-        Ok(Self { tls: config.tls.build(&shared.net)?, key_file })
+        Ok(Self { tls: config.tls.build(&shared.net)?, rule, key_file })
     }
 
     fn concerns(&self) -> Vec<String> {
@@ -61,7 +63,7 @@ impl Door {
     /// Why there is no TLS with the server.
     async fn open(&self, knock: &Knock<'_>) -> Result<TlsStream, Failure> {
         self.tls.prepare().await?;
-        if let Err(failure) = knock.permit(budget::TLS).await {
+        if let Err(failure) = knock.permit(self.rule).await {
             return Err(knock.stage(metrics::HANDSHAKE).fail(failure));
         }
         let stage = knock.stage(metrics::CONNECT);

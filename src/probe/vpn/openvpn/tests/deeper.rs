@@ -1,0 +1,1 @@
+//! TLS over the control channel.
