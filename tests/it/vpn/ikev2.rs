@@ -45,7 +45,7 @@ async fn a_whole_proposal_is_accepted_within_what_a_server_holds() {
     let Some(network) = network() else { return };
     let server = Ike::start(&network.server, &IkeOptions::default()).await.unwrap();
     let full = |name: &str, at: &str| {
-        probe(name, "ikev2", at, "mode = \"full\"\ninterval = \"6s\"\ntimeout = \"2s\"\nattempts = 2\n")
+        probe(name, "ikev2", at, "mode = \"full\"\ninterval = \"10s\"\ntimeout = \"2s\"\nattempts = 2\n")
     };
     // Three probes together would leave more than there may be: the budget is for all of them.
     let names = ["a", "b", "c"];
@@ -74,7 +74,7 @@ async fn cookies_and_other_groups_are_given_as_asked() {
     let options = IkeOptions::default().proposals("aes128-sha256-modp2048").cookie_threshold(1);
     let options = options.block_threshold(50);
     let server = Ike::start(&network.server, &options).await.unwrap();
-    let rest = "interval = \"6s\"\ntimeout = \"3s\"\nattempts = 3\n";
+    let rest = "interval = \"10s\"\ntimeout = \"3s\"\nattempts = 3\n";
     let daemon = watch(
         &network,
         &[

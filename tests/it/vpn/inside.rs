@@ -132,7 +132,8 @@ async fn an_interface_leads_inside_and_packets_leave_by_it() {
         .until("verdicts", |m| {
             let is_outer_dead = super::failed(m, "outer", "inside", "data_plane_timeout") > 0.0
                 || super::failed(m, "outer", "inside", "unreachable") > 0.0;
-            let is_nowhere = super::failed(m, "nowhere", "inside", "local") > 0.0;
+            let local = [("probe", "nowhere"), ("reason", "local")];
+            let is_nowhere = m.get("midwatch_probe_failures_total", &local) > Some(0.0);
             (of(m, "up", "good") == Some(1.0) && is_outer_dead && is_nowhere).then(|| m.clone())
         })
         .await;
@@ -176,7 +177,8 @@ async fn the_userspace_tunnel_needs_no_rights_and_what_does_says_so_at_load() {
     daemon.wait_ready().await;
     let metrics = daemon
         .until("verdicts", |m| {
-            let is_local = super::failed(m, "device", "inside", "local") > 0.0;
+            let local = [("probe", "device"), ("reason", "local")];
+            let is_local = m.get("midwatch_probe_failures_total", &local) > Some(0.0);
             (of(m, "up", "tunnel") == Some(1.0) && is_local).then(|| m.clone())
         })
         .await;

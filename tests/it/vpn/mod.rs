@@ -16,7 +16,7 @@ use std::time::Duration;
 use lab::until;
 use lab::vpn::{Network, Peer, WireguardServer, available};
 
-use crate::support::{Metrics, Midwatch, Place, program};
+use crate::support::{Metrics, Midwatch, Place, eventually, program};
 
 /// How long a verdict may take before a test fails. Not a measure of speed.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -35,8 +35,13 @@ async fn watch(network: &Network, probes: &str) -> Midwatch {
 async fn watch_by(network: &Network, probes: &str, command: Command) -> Midwatch {
     let place = Place::new();
     place.write("midwatch.toml", &place.text(probes));
-    let daemon = place.launch_within(&network.client, command);
-    daemon.wait_ready().await;
+    let mut daemon = place.launch_within(&network.client, command);
+    eventually("midwatch to be ready", async || {
+        // One that refuses its configuration says why, and nobody need wait for it.
+        assert_eq!(daemon.child.try_wait().unwrap(), None, "{}", daemon.log());
+        daemon.request("GET", "/-/ready").await.filter(|(status, _)| *status == 200)
+    })
+    .await;
     daemon
 }
 
@@ -116,8 +121,9 @@ async fn until_all(daemon: &Midwatch, expected: &[Expected<'_>]) -> Metrics {
     });
     let metrics = metrics.await.unwrap();
     for (probe, verdict) in expected {
+        let labels = [("probe", *probe)];
         let failures: Vec<_> = metrics
-            .all("midwatch_vpn_stage_failures_total", &[("probe", probe)])
+            .all("midwatch_vpn_stage_failures_total", &labels)
             .filter(|sample| sample.value > 0.0 && sample.labels["stage"] != "total")
             .map(|sample| (sample.labels["stage"].as_str(), sample.labels["reason"].as_str()))
             .collect();

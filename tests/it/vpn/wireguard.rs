@@ -79,7 +79,12 @@ async fn a_server_under_load_wants_a_cookie_and_gets_it() {
     let (peer, busy) =
         (server.add_peer("10.88.0.2/32", false).unwrap(), server.add_peer("10.88.0.3/32", false).unwrap());
     let first = first_packet(&network, &server, &busy).await;
-    let from = network.client.bind(SocketAddr::new(Network::CLIENT.0.into(), 0)).unwrap();
+    // The server takes it once. From then on each further one is a replay, from somebody whom it has no session with.
+    let client = || network.client.bind(SocketAddr::new(Network::CLIENT.0.into(), 0)).unwrap();
+    let once = client();
+    once.send_to(&first, (Network::SERVER.0, WireguardServer::PORT)).await.unwrap();
+    once.recv(&mut [0; 256]).await.unwrap();
+    let from = client();
     let flood = tokio::spawn(async move {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         loop {
