@@ -320,8 +320,8 @@ impl Turn {
             let key = self.session.keys.public.beginning();
             tracing::warn!(
                 %server, key,
-                "packets for a session that this process never opened: another instance, or a client, probably uses the same \
-                 private key, and they take the tunnel from each other; each needs a peer of its own on the server"
+                "packets for a session, or a conversation inside, that this process never opened: another instance, or a \
+                 client, probably uses the same private key, and they take the tunnel from each other; each needs a peer of its own on the server"
             );
         }
     }
