@@ -24,6 +24,8 @@ use crate::sync::lock;
 const ECHO_TEXT: usize = 16;
 /// How much of an answer is heard before it is said to be none.
 const MOST_HEARD: usize = 16 << 10;
+/// What is left of the time of a conversation that brings nothing, to reset it.
+const LAST_WORDS: Duration = Duration::from_millis(10);
 /// How long the peer of a connection has to say goodbye. Then it is reset.
 const GOODBYE: Duration = Duration::from_millis(250);
 
@@ -203,11 +205,15 @@ impl<'k> Tunnel<'k> {
             }
         };
         let _ = timeout_at(until.min(Instant::now() + GOODBYE), goodbye).await;
+        self.reset(talk).await;
+    }
+
+    /// Ends what there still is of the connection. If that fails, it harms nobody but the peer's memory.
+    async fn reset(&self, talk: &mut Talk) {
         if talk.stream.stage() != Stage::Closed {
             talk.stream.abort();
-            talk.stream.go_on(talk.began.elapsed(), None);
         }
-        // Failing here harms nobody but the peer's memory.
+        talk.stream.go_on(talk.began.elapsed(), None);
         let _ = self.flush(talk).await;
     }
 }
@@ -251,8 +257,18 @@ impl Way for Tunnel<'_> {
         let stream = Stream::connect(end, to, (u64::from_le_bytes(random()?), say.len()))?;
         let mut talk = Talk { stream, ours: end.ip(), began: Instant::now(), asked: None, said: None };
         talk.stream.go_on(Duration::ZERO, None);
-        let connect = self.open(&mut talk).await?;
-        let answer = self.talk(&mut talk, say, listen).await;
+        // Whoever asked drops us at the end, and the peer would be left with a connection.
+        let left = until.saturating_duration_since(Instant::now());
+        let silence = until.checked_sub(LAST_WORDS.min(left / 10)).unwrap_or(until);
+        let Ok(connect) = timeout_at(silence, self.open(&mut talk)).await else {
+            self.reset(&mut talk).await;
+            return Err(Failure::new(Reason::DataPlaneTimeout, "nothing came back through the tunnel"));
+        };
+        let connect = connect?;
+        let Ok(answer) = timeout_at(silence, self.talk(&mut talk, say, listen)).await else {
+            self.reset(&mut talk).await;
+            return Err(Failure::new(Reason::DataPlaneTimeout, "it accepted the connection, and then no answer came"));
+        };
         self.end(&mut talk, until).await;
         Ok(Times { connect, answer: answer? })
     }

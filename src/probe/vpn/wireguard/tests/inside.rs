@@ -256,17 +256,24 @@ async fn a_closed_port_inside_is_refused_and_an_early_end_is_closed() {
 
 #[tokio::test]
 async fn the_peer_of_a_connection_keeps_nothing_of_it() {
-    let targets = format!("{OURS}\ninside = [{{ tcp = \"10.88.0.1:80\" }}]");
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let mut peer = Host::new("10.88.0.1".parse().unwrap(), 80, b"");
-    let bench = bench(&targets, move |packet| {
-        let replies = peer.hear(packet);
-        tell.send(peer.sockets.get::<tcp::Socket<'_>>(peer.handle).state()).unwrap();
-        replies
-    });
-    bench.await.well().await;
-    let closed = async { while told.recv().await.unwrap() != tcp::State::Closed {} };
-    tokio::time::timeout(PLENTY, closed).await.expect("the peer waits for something");
+    // One that is closed as is proper, and one whose peer never answers, which is reset.
+    for (target, reason) in [("tcp = \"10.88.0.1:80\"", None), ("http = \"http://10.88.0.1/\"", Some("no answer came"))]
+    {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let mut peer = Host::new("10.88.0.1".parse().unwrap(), 80, b"");
+        let targets = format!("{OURS}\ninside = [{{ {target} }}]");
+        let bench = bench(&targets, move |packet| {
+            let replies = peer.hear(packet);
+            tell.send(peer.sockets.get::<tcp::Socket<'_>>(peer.handle).state()).unwrap();
+            replies
+        });
+        let said = bench.await.run(LITTLE).await.err().map(|failure| failure.detail);
+        assert_eq!(said.is_some(), reason.is_some(), "{said:?}");
+        assert!(reason.is_none_or(|reason| said.unwrap().contains(reason)));
+        // An end of the channel would be a panic: the server goes on for ever.
+        let closed = async { while told.recv().await.unwrap() != tcp::State::Closed {} };
+        tokio::time::timeout(PLENTY, closed).await.expect("the peer waits for something");
+    }
 }
 
 #[tokio::test]
