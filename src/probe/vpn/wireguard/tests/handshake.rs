@@ -51,6 +51,7 @@ async fn a_pre_shared_key_that_differs_is_told() {
     let failure = bench.run(PLENTY).await.unwrap_err();
     assert_eq!(failure.reason, Reason::PskMismatch);
     assert!(failure.detail.contains("none is configured"), "{failure}");
+    assert_eq!(bench.sum("midwatch_vpn_packets_lost_total", ""), 0.0, "it was answered");
 
     let files = super::Folder::new(&pair, Fake::new(&pair).await.start(), "preshared_key = { file = \"psk\" }");
     super::key(files.dir.path(), "psk", &key);
