@@ -63,3 +63,9 @@ mod tests {
         assert!(seeds >= 5 && read >= 5, "{seeds} seeds, {read} read");
     }
 }
+
+/// Reads a packet of a WireGuard server, one that came through its tunnel, or those of a connection; the first byte says which.
+/// Says whether any was of use.
+pub fn wireguard(bytes: &[u8]) -> bool {
+    super::wireguard::fuzz(bytes)
+}
