@@ -86,6 +86,10 @@ impl Door {
                 stage.done();
                 Ok(stream)
             }
+            Err(failure) if failure.reason == Reason::Timeout => {
+                let words = format!("{} took the connection, but was not done with TLS in time", knock.address);
+                Err(stage.fail(Failure::new(Reason::Timeout, words)))
+            }
             Err(failure) => Err(stage.fail(failure)),
         }
     }
