@@ -155,12 +155,21 @@ impl WireguardServer {
 
     /// Lets a peer in, or changes what it may.
     pub fn set_peer(&self, peer: &Peer, allowed: &str) -> Result<()> {
+        if self.implementation == Implementation::Boringtun && self.show("peers")?.contains(&peer.public_key) {
+            // It ends rather than to change one.
+            self.remove_peer(peer)?;
+        }
         let shared = peer.preshared_key.as_ref().map(|path| path.display().to_string());
         let mut arguments = vec!["peer", peer.public_key.as_str(), "allowed-ips", allowed];
         if let Some(shared) = &shared {
             arguments.extend(["preshared-key", shared]);
         }
         self.wg(&arguments)
+    }
+
+    /// Has a client send its packets for `server` somewhere else.
+    pub fn move_endpoint(&self, server: &WireguardServer, endpoint: &str) -> Result<()> {
+        self.wg(&["peer", server.public_key(), "endpoint", endpoint])
     }
 
     /// Lets it in no more, and forgets when it last came.
