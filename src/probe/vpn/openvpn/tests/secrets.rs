@@ -81,7 +81,7 @@ async fn no_key_is_ever_shown() {
             let middle = lines.len() / 2;
             for damaged in [
                 text.replacen(lines[middle], "", 1),
-                text.replacen(lines[middle], &lines[middle].replacen(|c: char| c.is_ascii_digit(), "?", 1), 1),
+                text.replacen(lines[middle], &lines[middle].replacen(char::is_alphanumeric, "?", 1), 1),
                 text.replacen("BEGIN", "BEGUN", 1),
                 text.replacen("-----END", "", 1),
                 lines[middle].to_owned(),
