@@ -89,6 +89,7 @@ static STAGE_FAILURES: Counter<3> = Counter::new(
     &[HANDSHAKE, "rejected"],
     &[HANDSHAKE, "local"],
     &[INSIDE, "data_plane_timeout"],
+    &[INSIDE, "timeout"],
     &[INSIDE, "refused"],
     &[INSIDE, "unreachable"],
     &[INSIDE, "closed"],

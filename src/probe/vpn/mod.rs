@@ -74,8 +74,7 @@ impl Probe for Vpn {
     fn new(config: &Arc<Config>, shared: &Shared, previous: Option<&Self>) -> Result<Self, String> {
         let old = previous.and_then(|previous| previous.protocol.as_ref());
         let protocol = config.protocol.as_ref().map(|config| Protocol::new(config, shared, old)).transpose()?;
-        let losses = previous.filter(|previous| previous.config.server == config.server);
-        let losses = losses.map_or_else(|| Arc::new(Losses::default()), |previous| Arc::clone(&previous.losses));
+        let losses = previous.map_or_else(|| Arc::new(Losses::default()), |previous| Arc::clone(&previous.losses));
         let interface = config.interface.clone().map(Interface::new);
         Ok(Self { config: Arc::clone(config), net: shared.net.clone(), protocol, interface, losses })
     }
@@ -111,6 +110,7 @@ impl Probe for Vpn {
                 .until(Instant::now() + share * 19 / 20);
             let result = self.visit(&knock).await;
             knock.verdict(&result);
+            drop(knock);
             target.finish(result);
         }
         Ok(())
@@ -147,7 +147,10 @@ impl Vpn {
             return Ok(());
         }
         match (opened, &self.interface) {
-            (_, Some(interface)) => inside::ask(knock, &interface.visit()?, &self.config.inside).await,
+            (_, Some(interface)) => match interface.visit(knock) {
+                Ok(way) => inside::ask(knock, &way, &self.config.inside).await,
+                Err(failure) => Err(knock.stage(metrics::INSIDE).fail(failure)),
+            },
             (Opened::Tunnel(tunnel), None) => inside::ask(knock, &*tunnel, &self.config.inside).await,
             // Excluded when the configuration is read.
             (Opened::Nothing, None) => Ok(()),
@@ -163,6 +166,7 @@ impl Vpn {
             .until(Instant::now() + rec.time_left() * 19 / 20);
         let result = self.visit(&knock).await;
         knock.verdict(&result);
+        drop(knock);
         target.finish(result);
         Ok(())
     }
