@@ -54,7 +54,7 @@ impl Collector {
             for commit in &topic.commits {
                 let Some((target, known)) = commit.target(log, state.offsets_round) else { continue };
                 let offset = target.committed.max(target.start);
-                let is_known = commit.record.is_some_and(|(read, _)| read == offset);
+                let is_known = commit.record.as_deref().is_some_and(|(read, _)| *read == offset);
                 if offset < target.end && !is_known && wanted.len() < MOST_RECORDS {
                     let (topic, partition, leader_epoch) = (Arc::clone(name), commit.partition, known.leader_epoch);
                     let request = FetchOne { topic, partition, leader_epoch, offset };

@@ -135,8 +135,8 @@ impl GroupView<'_> {
             sink.set_some(&GROUP_DRAIN, labels, topic.drain.seconds());
             let ages: Option<Vec<_>> = topic.commits.iter().map(|commit| commit.age).collect();
             sink.set_some(&GROUP_LAG_SECONDS_MAX, labels, ages.and_then(|ages| ages.into_iter().reduce(f64::max)));
-            let headroom = lags.iter().filter_map(|(lag, _)| lag.headroom).reduce(f64::min);
-            sink.set_some(&GROUP_HEADROOM, labels, headroom);
+            let headroom = lags.iter().filter_map(|(lag, _)| lag.headroom).reduce(f32::min);
+            sink.set_some(&GROUP_HEADROOM, labels, headroom.map(f64::from));
         }
         let partitions = self.log.partitions.len();
         let committed = topic

@@ -137,6 +137,7 @@ impl State {
             state.count_changed = Some(wall);
         }
         state.partitions.truncate(now);
+        state.partitions.reserve_exact(now.saturating_sub(before));
         let leader_changes = self.counters.leader_changes.entry(Arc::clone(&topic.name)).or_default();
         for (index, partition) in topic.partitions.iter().enumerate() {
             match state.partitions.get_mut(index) {
