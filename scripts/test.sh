@@ -32,7 +32,6 @@ stage "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
 stage "clippy without default features" cargo clippy --locked --no-default-features --all-targets -- -D warnings
 stage "rustdoc" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 if [ "${1:-}" != lint ]; then
-    stage "unit tests without default features" cargo test --locked --no-default-features --lib --quiet
     stage "lab" cargo test --locked -p lab
     stage "unit tests" cargo test --locked --lib --bins
     stage "integration tests" cargo test --locked --test it -- --skip starved

@@ -6,6 +6,7 @@
 //! Machines that run this are seldom quiet. So what can be is measured in CPU time and allocations rather than on a clock,
 //! things that are compared take turns within one section, and a figure that is read from a histogram says so.
 
+mod accuracy;
 mod child;
 mod clients;
 mod compression;
@@ -41,7 +42,7 @@ use self::sets::Set;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Without servers, then with them. The story is last because it pins the members of the set to cores.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "exposition",
     "compression",
     "http",
@@ -51,6 +52,7 @@ const SECTIONS: [&str; 13] = [
     "scrape",
     "stop",
     "kafka",
+    "accuracy",
     "memory",
     "cost",
     "driver",
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Some((child, arguments)) if child == exposition::CHILD => exposition::child(arguments),
         Some((child, arguments)) if child == served::CHILD => served::child(arguments),
         Some((child, _)) if child == kafka::CHILD => kafka::child(),
+        Some((child, _)) if child == accuracy::CHILD => accuracy::child(),
         _ => chosen(&arguments).and_then(|sections| runtime()?.block_on(all(&sections))),
     };
     match outcome {
@@ -120,6 +123,9 @@ async fn all(sections: &[&str]) -> Outcome<()> {
     }
     if wanted("kafka") {
         kafka::measure().await?;
+    }
+    if wanted("accuracy") {
+        accuracy::measure().await?;
     }
     if !["memory", "cost", "driver", "story"].into_iter().any(wanted) {
         return Ok(());

@@ -18,6 +18,8 @@ const EXPECTED: &str = "a secret is named by { file = \"…\" } or { env = \"…
 pub struct Secret {
     value: Zeroizing<String>,
     placeholder: bool,
+    /// No part of equality: moving the file is no change.
+    path: Option<PathBuf>,
 }
 
 impl Secret {
@@ -31,8 +33,13 @@ impl Secret {
         self.placeholder
     }
 
+    /// The file it was read from; `None` if it was none.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     fn placeholder() -> Self {
-        Self { value: Zeroizing::new("placeholder".to_owned()), placeholder: true }
+        Self { value: Zeroizing::new("placeholder".to_owned()), placeholder: true, path: None }
     }
 
     /// Checks the bytes of a file or variable. One trailing line end is not part of the secret: editors add it.
@@ -42,12 +49,12 @@ impl Secret {
         if text.is_empty() {
             return Err(Invalid::new("the secret is empty"));
         }
-        Ok(Self { value: Zeroizing::new(text.to_owned()), placeholder: false })
+        Ok(Self { value: Zeroizing::new(text.to_owned()), placeholder: false, path: None })
     }
 
     fn from_file(source: &Source<'_>, path: &Path) -> Result<Self, Invalid> {
         match source.read(path).map_err(Invalid::new)? {
-            Some(content) => Self::checked(content.bytes()),
+            Some(content) => Ok(Self { path: Some(path.to_owned()), ..Self::checked(content.bytes())? }),
             None => Ok(Self::placeholder()),
         }
     }

@@ -10,6 +10,7 @@ mod resolve;
 mod tcp_info;
 mod tls;
 mod tls_config;
+mod tls_verify;
 mod udp;
 
 use std::net::IpAddr;
@@ -22,7 +23,7 @@ use super::{Failure, Reason};
 
 pub use certificate::CertInfo;
 pub use connect::{Clock, Connected, connect, connect_any, connect_through};
-pub use tls::{ClientCertificate, Tls, TlsOptions, TlsStream, read_failure};
+pub use tls::{ClientCertificate, Shown, Tls, TlsOptions, TlsStream, read_failure};
 pub use tls_config::TlsConfig;
 pub use udp::{Datagrams, Received, Sent, may_send_echoes};
 

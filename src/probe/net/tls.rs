@@ -4,21 +4,33 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, InvalidMessage, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, InvalidMessage, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 
 use super::certificate::{CertInfo, explain};
+use super::tls_verify::{Anything, Seen, Witness};
 use super::{Failure, Net, Reason, clean};
 
-/// A TLS session over TCP.
-pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
+/// A TLS session, over TCP unless something else carries it.
+pub type TlsStream<S = TcpStream> = tokio_rustls::client::TlsStream<S>;
+
+/// What a handshake showed.
+pub struct Shown<S> {
+    /// What became of it.
+    pub result: Result<TlsStream<S>, Failure>,
+    /// The peer's certificate, as soon as the peer showed one.
+    pub leaf: Option<CertInfo>,
+    /// Which version of TLS the peer chose, as soon as it showed its certificate.
+    pub version: Option<&'static str>,
+}
 
 /// How a probe wants its TLS.
 #[derive(Default)]
@@ -49,6 +61,8 @@ pub struct Tls {
     net: Net,
     parts: Parts,
     server_name: Option<ServerName<'static>>,
+    /// Whether the name in the certificate matters where none is configured.
+    is_named: bool,
     /// Made at the first use, because it may need the system's roots.
     ready: OnceCell<Ready>,
 }
@@ -89,7 +103,13 @@ impl Tls {
         }
         let server_name = options.server_name.map(server_name).transpose()?;
         let parts = Parts { roots, client, insecure: options.insecure };
-        Ok(Self { net: net.clone(), parts, server_name, ready: OnceCell::new() })
+        Ok(Self { net: net.clone(), parts, server_name, is_named: true, ready: OnceCell::new() })
+    }
+
+    /// The same for a protocol whose clients do not look at the name in a certificate unless they are told one: whoever has a
+    /// certificate of the authority is believed. Nor is the host's name sent.
+    pub fn of_any_name(self) -> Self {
+        Self { is_named: false, ..self }
     }
 
     /// Does what is done once, so that it is not part of a measured handshake: reads the system's roots.
@@ -103,22 +123,33 @@ impl Tls {
     /// A handshake with `host` over a fresh connection. The second value is the peer's certificate as soon as the peer
     /// showed one, whatever became of the handshake.
     pub async fn handshake(&self, stream: TcpStream, host: &str) -> (Result<TlsStream, Failure>, Option<CertInfo>) {
+        let shown = self.examine(stream, host).await;
+        (shown.result, shown.leaf)
+    }
+
+    /// The same over any stream, with all that the handshake showed.
+    pub async fn examine<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, host: &str) -> Shown<S> {
+        let failed = |failure| Shown { result: Err(failure), leaf: None, version: None };
         let ready = match self.ready().await {
             Ok(ready) => ready,
-            Err(failure) => return (Err(failure), None),
+            Err(failure) => return failed(failure),
         };
         let name = match self.server_name.clone().map_or_else(|| server_name(host), Ok) {
             Ok(name) => name,
-            Err(words) => return (Err(Failure::new(Reason::Tls, words)), None),
+            Err(words) => return failed(Failure::new(Reason::Tls, words)),
         };
-        let leaf = Arc::new(OnceLock::new());
+        let seen = Arc::new(Seen::default());
         // All parts of a configuration are shared; a copy costs well under a microsecond.
         let mut config = ready.config.clone();
-        let witness = Witness { verifier: ready.verifier.clone(), leaf: leaf.clone() };
+        let is_named = self.is_named || self.server_name.is_some();
+        let witness = Witness { verifier: ready.verifier.clone(), seen: seen.clone(), is_named };
         config.dangerous().set_certificate_verifier(Arc::new(witness));
+        config.key_log = seen.clone();
+        config.enable_sni = is_named;
         let result = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        let leaf = leaf.get().and_then(|der: &Vec<u8>| CertInfo::from_der(der));
-        (result.map_err(|error| handshake_failure(host, leaf.as_ref(), &error)), leaf)
+        let leaf = seen.leaf.get().and_then(|der| CertInfo::from_der(der));
+        let result = result.map_err(|error| handshake_failure(host, leaf.as_ref(), &error));
+        Shown { result, leaf, version: seen.version() }
     }
 
     async fn ready(&self) -> Result<&Ready, Failure> {
@@ -247,88 +278,6 @@ pub(super) fn native_roots() -> Result<Arc<RootCertStore>, Failure> {
         return Err(Failure::new(Reason::Local, clean(&words)));
     }
     Ok(Arc::new(roots))
-}
-
-/// Keeps the peer's certificate before anybody judges it.
-#[derive(Debug)]
-struct Witness {
-    verifier: Arc<dyn ServerCertVerifier>,
-    leaf: Arc<OnceLock<Vec<u8>>>,
-}
-
-impl ServerCertVerifier for Witness {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.leaf.get_or_init(|| end_entity.to_vec());
-        self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
-}
-
-/// Accepts every certificate whose key the peer holds; see [`TlsOptions::insecure`].
-#[derive(Debug)]
-struct Anything(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anything {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -29,11 +29,17 @@ pub(super) const WIREGUARD: Rule = Rule { count: 10, span: Duration::from_secs(1
 pub(super) const IKE: Rule = Rule { count: 5, span: Duration::from_secs(1), is_of_host: false };
 /// Knocks that leave a half-open SA for 30 seconds: strongSwan falls silent at five of one address (`block_threshold`).
 pub(super) const IKE_HALF_OPEN: Rule = Rule { count: 4, span: Duration::from_secs(31), is_of_host: true };
+/// Three quarters of the connections after which ocserv shuts an address out (`max-ban-score = 80` within `ban-reset-time = 1200`
+/// seconds in the file that comes with it; a connection is a point).
+pub(super) const ANYCONNECT: Rule = Rule { count: 60, span: Duration::from_secs(1_200), is_of_host: false };
 /// TLS handshakes.
 pub(super) const TLS: Rule = Rule { count: 5, span: Duration::from_secs(1), is_of_host: false };
 
 /// When each address got, or will get, its last packets. An address that has got none for a while is forgotten.
 static SPENT: LazyLock<Mutex<HashMap<SocketAddr, VecDeque<Instant>>>> = LazyLock::new(Mutex::default);
+
+/// The longest span of a rule.
+const LONGEST: Duration = ANYCONNECT.span;
 
 /// Beyond so many addresses, those that have room again are forgotten.
 const MANY: usize = 1_000;
@@ -55,7 +61,7 @@ fn reserve(
     (now, ends): (Instant, Instant),
 ) -> Result<Instant, Failure> {
     if spent.len() > MANY {
-        spent.retain(|_, turns| turns.back().is_some_and(|last| *last + rule.span > now));
+        spent.retain(|_, turns| turns.back().is_some_and(|last| *last + LONGEST > now));
     }
     // No server listens on port 0, so what all ports share has a place of its own.
     let place = if rule.is_of_host { SocketAddr::new(address.ip(), 0) } else { address };
@@ -114,7 +120,7 @@ mod tests {
             let again = reserve(&mut spent, address, rule, (now, now)).unwrap_err();
             assert_eq!(again.reason, Reason::RateLimited);
         }
-        let later = now + Duration::from_secs(2);
+        let later = now + LONGEST;
         reserve(&mut spent, SocketAddr::from(([127, 0, 0, 1], 1)), rule, (later, later)).unwrap();
         assert_eq!(spent.len(), 1);
     }

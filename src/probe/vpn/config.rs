@@ -1,6 +1,8 @@
 //! The keys of `[probe.vpn.<name>]`.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use super::inside::Inside;
 use super::{ikev2, openvpn, tls, wireguard};
@@ -95,8 +97,8 @@ impl Settings for Config {
         let name = section.optional::<Name>("protocol");
         let server = section.optional::<Server>("server");
         let addresses = section.or("addresses", Addresses::default());
-        let attempts = section.checked("attempts", |n: &u32| within(n, 1, 10)).unwrap_or(3);
-        let loss_window = section.checked("loss_window", |n: &usize| within(n, 10, 100_000)).unwrap_or(100);
+        let attempts = section.checked("attempts", |n: &u32| within(n, &(1..=10))).unwrap_or(3);
+        let loss_window = section.checked("loss_window", |n: &usize| within(n, &(10..=100_000))).unwrap_or(100);
         let interface = section.checked("interface", |name: &String| is_interface(name));
         let inside = Inside::read_all(section);
         let protocol = match name {
@@ -190,8 +192,8 @@ impl Config {
     }
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(value: &T, least: T, most: T) -> Result<(), String> {
-    if *value >= least && *value <= most { Ok(()) } else { Err(format!("must be from {least} to {most}")) }
+fn within<T: PartialOrd + Display>(value: &T, range: &RangeInclusive<T>) -> Result<(), String> {
+    if range.contains(value) { Ok(()) } else { Err(format!("must be from {} to {}", range.start(), range.end())) }
 }
 
 /// What the kernel takes for the name of an interface (`dev_valid_name` in Linux' net/core/dev.c).

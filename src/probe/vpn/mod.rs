@@ -9,10 +9,13 @@
 
 mod budget;
 mod config;
+#[cfg(test)]
+mod config_tests;
 mod exchange;
 pub mod fuzz;
 mod ikev2;
 mod inside;
+mod key_file;
 mod knock;
 mod metrics;
 mod openvpn;

@@ -21,11 +21,11 @@ pub(super) enum Protocol {
 }
 
 /// What a knock opened.
-pub(super) enum Opened {
+pub(super) enum Opened<'k> {
     /// Nothing that we can go through.
     Nothing,
     /// A tunnel.
-    Tunnel(Box<Tunnel>),
+    Tunnel(Box<Tunnel<'k>>),
 }
 
 impl Protocol {
@@ -57,7 +57,9 @@ impl Protocol {
         match self {
             Self::Wireguard(wireguard) => wireguard.concerns(),
             Self::Openvpn(openvpn) => openvpn.concerns(),
-            Self::Ikev2(_) | Self::Anyconnect(_) | Self::Sstp(_) => Vec::new(),
+            Self::Ikev2(_) => Vec::new(),
+            Self::Anyconnect(anyconnect) => anyconnect.concerns(),
+            Self::Sstp(sstp) => sstp.concerns(),
         }
     }
 
@@ -65,7 +67,7 @@ impl Protocol {
     ///
     /// # Errors
     /// Why the server cannot be said to be there.
-    pub(super) async fn knock(&self, knock: &Knock<'_>) -> Result<Opened, Failure> {
+    pub(super) async fn knock<'k>(&self, knock: &'k Knock<'_>) -> Result<Opened<'k>, Failure> {
         match self {
             Self::Wireguard(wireguard) => {
                 return Ok(Opened::Tunnel(Box::new(wireguard.knock(knock).await?)));
@@ -86,6 +88,10 @@ impl ProtocolConfig {
             Self::Wireguard(_) => {
                 (1, "each handshake replaces the peer's session, and servers drop those that follow too fast")
             }
+            Self::Openvpn(config) if config.leaves_session() => (
+                10,
+                "a TLS handshake leaves a session on an OpenVPN server until its time for handshakes is over (hand-window, 60 s)",
+            ),
             Self::Openvpn(_) => (
                 5,
                 "an OpenVPN server answers 100 first packets in 10 seconds, everybody's together (connect-freq-initial), and then \
@@ -96,7 +102,10 @@ impl ProtocolConfig {
                 "an accepted IKE_SA_INIT leaves a half-open SA for 30 seconds, and at five of one address the server goes silent",
             ),
             Self::Ikev2(_) => (1, "a server's protection against floods would be measured, not the server"),
-            Self::Anyconnect(_) | Self::Sstp(_) => (5, "each knock is a whole TLS handshake on the server"),
+            Self::Anyconnect(_) => {
+                (20, "ocserv shuts an address out that connects 80 times in 20 minutes (max-ban-score, ban-reset-time)")
+            }
+            Self::Sstp(_) => (5, "each knock is a whole TLS handshake on the server"),
         };
         let knocks = u32::try_from(knocks.max(1)).unwrap_or(u32::MAX);
         let each = if matches!(self, Self::Ikev2(_)) { knocks } else { 1 };

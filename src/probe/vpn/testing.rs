@@ -22,10 +22,12 @@ pub(super) struct Bench {
 pub(super) fn config(folder: &Path, keys: &str) -> Result<Config, Vec<String>> {
     let (path, files): (Arc<Path>, _) = (folder.join("midwatch.toml").into(), Files::new(false));
     let source = Source::new(&path, keys, Rules::Main, &files);
-    let table = source.parse().unwrap();
-    let mut root = Section::root(&source, table.get_ref());
-    let config = Config::read(&mut root);
-    root.finish();
+    let config = source.parse().and_then(|table| {
+        let mut root = Section::root(&source, table.get_ref());
+        let config = Config::read(&mut root);
+        root.finish();
+        config
+    });
     let problems: Vec<String> = source.into_problems().iter().map(ToString::to_string).collect();
     if problems.is_empty() { Ok(config.unwrap()) } else { Err(problems) }
 }
