@@ -158,3 +158,31 @@ impl GroupView<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_lags_as_many_are_shown_as_of_others_and_the_same_ones_each_time() {
+        let commit = |partition: i32, end| Commit {
+            partition,
+            offset: 10,
+            lag: Some((Lag::new(10, Some(0), end), 1)),
+            age: None,
+            record: None,
+        };
+        let mut group = GroupState::default();
+        for topic in ["a", "b"] {
+            // Of the second topic one lags more than all others.
+            let commits = (0..300).map(|index| commit(index, if (topic, index) == ("b", 299) { 31 } else { 30 }));
+            group.topics.insert(topic.into(), GroupTopic { commits: commits.collect(), ..GroupTopic::default() });
+        }
+        let shown = most_lagging(&group, 1);
+        let expected: BTreeSet<_> = (0..19).map(|index| ("a", index)).chain([("b", 299)]).collect();
+        assert_eq!(shown, expected);
+        // What is not known does not lag.
+        group.topics.values_mut().flat_map(|topic| &mut topic.commits).for_each(|commit| commit.lag = None);
+        assert!(most_lagging(&group, 1).is_empty());
+    }
+}

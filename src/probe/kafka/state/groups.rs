@@ -156,7 +156,7 @@ impl State {
             if may_be_moving && admits(&name) && round.saturating_sub(group.listed) <= KEPT {
                 self.groups.insert(name, group);
             } else {
-                self.gone_groups.push(name);
+                self.gone_groups.extend([name]);
             }
         }
     }
