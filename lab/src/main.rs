@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use lab::load::Hog;
 use lab::mongodb::ReplicaSet;
+use lab::vpn::{Implementation, Network, WireguardServer};
 use lab::{Error, Result, process};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -51,6 +52,7 @@ enum Command {
 #[derive(Clone, Copy, ValueEnum)]
 enum Held {
     Mongodb,
+    Vpn,
 }
 
 #[tokio::main]
@@ -86,6 +88,17 @@ async fn run(command: Command) -> Result<()> {
                 say(&format!("pid {}", set.pid(member)?))?;
             }
             say(&format!("folder {}", set.folder().display()))?;
+            say("ready")?;
+            std::future::pending().await
+        }
+        Command::Hold { what: Held::Vpn } => {
+            let network = Network::new()?;
+            let server = WireguardServer::start(&network.server, Implementation::Go).await?;
+            server.freeze()?;
+            say(&format!("pid {}", server.pid()?))?;
+            for namespace in [&network.server, &network.client] {
+                say(&format!("folder {}", namespace.path().display()))?;
+            }
             say("ready")?;
             std::future::pending().await
         }

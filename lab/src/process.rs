@@ -35,14 +35,14 @@ const REMOVE_FOLDER: &str =
 
 /// A shell that does one thing if the lab's process ends without having dropped this.
 #[derive(Debug)]
-struct Guard {
+pub(crate) struct Guard {
     shell: Child,
     pipe: Option<ChildStdin>,
 }
 
 impl Guard {
     /// Arms a guard with `action`, a shell script that finds `subject` in `$0`.
-    fn arm(action: &str, subject: &OsStr) -> Result<Guard> {
+    pub(crate) fn arm(action: &str, subject: &OsStr) -> Result<Guard> {
         // A line means "dismissed", the end of the pipe means that the lab is gone.
         let mut shell = Command::new("/bin/sh")
             .arg("-c")
@@ -145,6 +145,15 @@ impl Launch {
     #[must_use]
     pub fn cpu(mut self, cpu: usize) -> Launch {
         self.cpu = Some(cpu);
+        self
+    }
+
+    /// The same, started by another program that becomes it: the program's path and arguments follow `arguments`.
+    #[must_use]
+    pub fn by(mut self, program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = OsString>) -> Launch {
+        let inner = std::mem::replace(&mut self.program, program.into());
+        let inner = std::iter::once(inner.into_os_string()).chain(self.arguments);
+        self.arguments = arguments.into_iter().chain(inner).collect();
         self
     }
 

@@ -1,5 +1,7 @@
 //! When the lab is killed, so is everything that it started.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,8 +9,19 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn no_server_and_no_data_outlive_a_killed_lab() {
-    let mut lab =
-        Command::new(env!("CARGO_BIN_EXE_lab")).args(["hold", "mongodb"]).stdout(Stdio::piped()).spawn().unwrap();
+    nothing_outlives("mongodb", 3, 1).await;
+}
+
+#[tokio::test]
+async fn no_server_and_no_namespace_outlive_a_killed_lab() {
+    if lab::vpn::available().unwrap() {
+        nothing_outlives("vpn", 1, 2).await;
+    }
+}
+
+/// Kills a lab that holds so many processes, the last of them frozen, and so many folders (or what else has a path).
+async fn nothing_outlives(what: &str, processes: usize, folders: usize) {
+    let mut lab = Command::new(env!("CARGO_BIN_EXE_lab")).args(["hold", what]).stdout(Stdio::piped()).spawn().unwrap();
     let lines: Vec<String> = BufReader::new(lab.stdout.take().unwrap())
         .lines()
         .map(Result::unwrap)
@@ -18,9 +31,9 @@ async fn no_server_and_no_data_outlive_a_killed_lab() {
         |kind: &str| lines.iter().filter_map(|line| line.strip_prefix(kind)).map(str::to_owned).collect::<Vec<_>>();
     let servers: Vec<String> = of("pid ").iter().map(|pid| format!("/proc/{pid}")).collect();
     let folder = of("folder ");
-    assert_eq!((servers.len(), folder.len()), (3, 1), "{lines:?}");
+    assert_eq!((servers.len(), folder.len()), (processes, folders), "{lines:?}");
     assert!(servers.iter().chain(&folder).all(|path| is_there(path)));
-    let frozen = std::fs::read_to_string(format!("{}/status", servers[2])).unwrap();
+    let frozen = std::fs::read_to_string(format!("{}/status", servers[processes - 1])).unwrap();
     assert!(frozen.contains("State:\tT"), "{frozen}");
 
     lab.kill().unwrap();

@@ -140,6 +140,7 @@ fn at_closed_port(kind: &Kind, address: &str) -> String {
             format!("{head}\ninterval = \"5s\"\ntimeout = \"4s\"\n")
         }
         "mongodb" => probe("closed", &[address.to_owned()], "interval = \"500ms\"\ntimeout = \"400ms\""),
+        "vpn" => format!("[probe.vpn.closed]\nprotocol = \"ikev2\"\nserver = \"{address}\"\ninterval = \"1s\"\n"),
         other => panic!("how is a probe of type {other} pointed at an address?"),
     }
 }

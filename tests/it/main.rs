@@ -13,4 +13,5 @@ mod prometheus;
 mod reload;
 mod soak;
 mod support;
+mod vpn;
 mod web;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
+use lab::vpn::{Namespace, connect_within};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -136,7 +137,13 @@ impl Place {
         let log = self.folder.path().join("log");
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let child = spawn(command, &config, &arguments, &log);
-        Midwatch { child, address: self.port.address(), config, arguments, place: self }
+        Midwatch { child, address: self.port.address(), config, arguments, place: self, within: None }
+    }
+
+    /// The same in a network namespace, which `command` enters.
+    pub fn launch_within(self, namespace: &Namespace, command: Command) -> Midwatch {
+        let midwatch = self.launch("midwatch.toml", &[], command);
+        Midwatch { within: Some(namespace.path().to_owned()), ..midwatch }
     }
 }
 
@@ -160,6 +167,8 @@ pub struct Midwatch {
     pub place: Place,
     config: PathBuf,
     arguments: Vec<String>,
+    /// The network namespace in which it listens, if not in the one of the tests.
+    within: Option<PathBuf>,
 }
 
 impl Midwatch {
@@ -179,9 +188,14 @@ impl Midwatch {
 
     /// Ends it in the orderly way and starts it again with the same files; the log goes on.
     pub async fn restart(&mut self) {
+        self.restart_as(Command::new(program())).await;
+    }
+
+    /// The same with another command.
+    pub async fn restart_as(&mut self, command: Command) {
         self.signal("TERM");
         assert!(self.end().await.success());
-        self.child = spawn(Command::new(program()), &self.config, &self.arguments, &self.log_file());
+        self.child = spawn(command, &self.config, &self.arguments, &self.log_file());
         self.wait_ready().await;
     }
 
@@ -244,7 +258,13 @@ impl Midwatch {
 
     /// A request to its address; see [`request`].
     pub async fn request(&self, method: &str, path: &str) -> Option<(u16, String)> {
-        request(&self.address, method, path).await
+        match &self.within {
+            None => request(&self.address, method, path).await,
+            Some(namespace) => {
+                let stream = connect_within(namespace, self.address.parse().unwrap()).await.ok()?;
+                exchange(stream, method, path, "").await
+            }
+        }
     }
 
     /// Sends a signal by its name, such as `TERM`.
@@ -280,7 +300,10 @@ pub async fn request(address: &str, method: &str, path: &str) -> Option<(u16, St
 
 /// The same with further header lines, each with its line break.
 pub async fn request_as(address: &str, method: &str, path: &str, headers: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).await.ok()?;
+    exchange(TcpStream::connect(address).await.ok()?, method, path, headers).await
+}
+
+async fn exchange(mut stream: TcpStream, method: &str, path: &str, headers: &str) -> Option<(u16, String)> {
     let request = format!("{method} {path} HTTP/1.0\r\nHost: midwatch\r\n{headers}Content-Length: 0\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();

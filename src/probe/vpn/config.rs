@@ -121,6 +121,13 @@ impl Settings for Config {
         }
         let inside = inside?;
         let has_tunnel = matches!(&protocol, Some(ProtocolConfig::Wireguard(config)) if config.is_for_inside());
+        if let (Some(ProtocolConfig::Wireguard(config)), None) = (&protocol, &interface)
+            && let Some(far) = inside.iter().find(|target| !config.reaches(target.ip()))
+        {
+            let family = if far.ip().is_ipv4() { "IPv4" } else { "IPv6" };
+            let label = &far.label;
+            section.problem(Some("inside"), format!("`inside`: {label} is {family}, and our `inside_address` is not"));
+        }
         match (inside.is_empty(), interface.is_some()) {
             (false, false) if name == Some(Name::Wireguard) && !has_tunnel => {
                 section.problem(Some("inside"), "`inside`: needs an `inside_address` (or an `interface`)");

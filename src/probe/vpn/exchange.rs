@@ -25,7 +25,7 @@ pub(super) enum Judged<T> {
 /// How often a peer may want another packet before it is said to be overloaded: for a cookie, for a group, and for a cookie
 /// that has become too old.
 const MOST_AGAIN: u32 = 3;
-/// Between a packet and the one that is sent instead: wireguard-go drops what follows faster.
+/// Between a packet and the next one at least: wireguard-go drops what follows faster.
 const GAP: Duration = Duration::from_millis(20);
 
 /// A question's answer.
@@ -68,7 +68,7 @@ pub(super) async fn ask<Q: Question>(
             Err(_) => break,
             Ok(()) => {}
         }
-        let patience = knock.time_left() / (knock.attempts - attempt);
+        let patience = (knock.time_left() / (knock.attempts - attempt)).max(GAP);
         let deadline = Instant::now() + patience;
         let packet = question.packet()?;
         let now = socket.send(&packet).await?;

@@ -13,7 +13,7 @@ use crate::probe::{Failure, Floor, Shared};
 
 /// Who knocks.
 pub(super) enum Protocol {
-    Wireguard(Wireguard),
+    Wireguard(Box<Wireguard>),
     Openvpn(Openvpn),
     Ikev2(Ikev2),
     Anyconnect(Anyconnect),
@@ -33,8 +33,8 @@ impl Protocol {
     pub(super) fn new(config: &ProtocolConfig, shared: &Shared, old: Option<&Self>) -> Result<Self, String> {
         Ok(match config {
             ProtocolConfig::Wireguard(config) => {
-                let old = old.and_then(|old| if let Self::Wireguard(old) = old { Some(old) } else { None });
-                Self::Wireguard(Wireguard::new(config, shared, old)?)
+                let old = old.and_then(|old| if let Self::Wireguard(old) = old { Some(&**old) } else { None });
+                Self::Wireguard(Box::new(Wireguard::new(config, shared, old)?))
             }
             ProtocolConfig::Openvpn(config) => Self::Openvpn(Openvpn::new(config, shared)?),
             ProtocolConfig::Ikev2(config) => Self::Ikev2(Ikev2::new(config)),

@@ -198,6 +198,16 @@ async fn echoes<W: Way>(
 }
 
 impl Inside {
+    /// Whom it asks.
+    pub(super) fn ip(&self) -> IpAddr {
+        match &self.check {
+            Check::Icmp { to, .. } => *to,
+            Check::Tcp(to) => to.ip(),
+            Check::Http(page) => page.to().ip(),
+            Check::Dns(lookup) => lookup.server().ip(),
+        }
+    }
+
     /// Reads the key `inside`: an array of tables.
     pub(super) fn read_all(section: &mut Section<'_>) -> Option<Vec<Self>> {
         let all = section.sections("inside", Self::read)?;

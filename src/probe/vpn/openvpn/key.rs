@@ -47,6 +47,11 @@ impl StaticKey {
         if bytes.len() == STATIC_LENGTH && high.is_none() { Ok(Self(bytes)) } else { Err(length_words()) }
     }
 
+    /// Nothing but zeroes, for fuzzing.
+    pub(super) fn zero() -> Self {
+        Self(Zeroizing::new(vec![0; STATIC_LENGTH]))
+    }
+
     /// The key of a cipher: of the first pair, or of the second.
     pub(super) fn cipher(&self, pair: usize) -> &[u8] {
         self.part(2 * pair)
@@ -107,6 +112,7 @@ fn block<'f>(file: &'f [u8], kind: &str) -> Result<&'f str, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "bytes of test keys")]
 pub(super) mod tests {
     use super::*;
 

@@ -1,6 +1,7 @@
 //! OpenVPN: a hard reset, wrapped as the server wants it, and TLS if that is asked for.
 
 mod config;
+mod fuzz;
 mod key;
 mod link;
 mod packet;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 pub(super) use self::config::Config;
 use self::config::{Mode, Transport};
+pub(super) use self::fuzz::read;
 use self::link::Link;
 use self::packet::SessionId;
 use self::session::{Peer, Session};
@@ -209,3 +211,6 @@ impl Question for Reset<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,11 @@ pub(super) struct Peer {
 }
 
 impl<'w> Session<'w> {
+    /// A session of that id.
+    pub(super) fn of(wrap: &'w Wrap, ours: SessionId) -> Self {
+        Self { wrap, ours, replay: wrap.replay_start() }
+    }
+
     /// A session that nobody has heard of, and its first packet.
     ///
     /// # Errors
@@ -32,7 +37,7 @@ impl<'w> Session<'w> {
     pub(super) fn begin(wrap: &'w Wrap) -> Result<(Self, Vec<u8>), Failure> {
         let mut ours = [0; 8];
         getrandom::fill(&mut ours).map_err(|error| Failure::new(Reason::Local, error.to_string()))?;
-        let mut session = Self { wrap, ours, replay: wrap.replay_start() };
+        let mut session = Self::of(wrap, ours);
         let opcode = if wrap.is_v2() { Opcode::ClientResetV3 } else { Opcode::ClientReset };
         let packet = session.packet(opcode, &Body { id: Some(0), ..Body::default() });
         Ok((session, packet))

@@ -180,3 +180,15 @@ impl Digest {
         }
     }
 }
+
+#[cfg(test)]
+impl Wrap {
+    /// What the other side has.
+    pub(super) fn reversed(self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Auth { digest, send, receive } => Self::Auth { digest, send: receive, receive: send },
+            Self::Crypt { send, receive, wrapped } => Self::Crypt { send: receive, receive: send, wrapped },
+        }
+    }
+}

@@ -123,3 +123,38 @@ fn kind(text: &str) -> Option<&str> {
         attributes = next;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_element_is_believed() {
+        for good in [
+            "<config-auth type=\"auth-request\">",
+            "\u{feff} <?xml version='1.0'?>\n<!-- > -->\n<config-auth\n client = 'vpn'\ttype = 'auth-request' />",
+            "<config-auth client=\"a > b\" type=\"auth-request\"><auth type=\"x\">",
+        ] {
+            assert_eq!(judge(good.as_bytes()), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "<",
+            "<config-auth",
+            "<config-auth>",
+            "<config-auth type=auth-request>",
+            "<config-auth type=\"auth-request\"",
+            "<config-authentic type=\"auth-request\">",
+            "<config-auth client=\"vpn\"type=\"auth-request\">",
+            "<!-- <config-auth type=\"auth-request\"> ",
+            "<x><config-auth type=\"auth-request\">",
+            "text <config-auth type=\"auth-request\">",
+        ] {
+            assert_eq!(judge(bad.as_bytes()).unwrap_err().reason, Reason::Protocol, "{bad}");
+        }
+        assert_eq!(judge(b"<config-auth type=\"auth-request\xff\">").unwrap_err().reason, Reason::Protocol);
+        let failure = judge(b"<config-auth type=\"auth-reply\">").unwrap_err();
+        assert_eq!(failure.reason, Reason::Mismatch);
+        assert!(failure.detail.contains("\"auth-reply\""), "{failure}");
+    }
+}

@@ -204,3 +204,54 @@ fn too_much(what: &str) -> Failure {
 fn broken(what: &str) -> Failure {
     Failure::new(Reason::Protocol, format!("the answer is not HTTP: {what} breaks the rules"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of an answer that arrives whole: its status, type and body.
+    async fn read(answer: &str) -> Result<(u16, String, String), Failure> {
+        let mut reader = Reader::new(answer.as_bytes());
+        let head = reader.head().await?;
+        let body = reader.body(&head).await?;
+        Ok((head.status, head.content_type, String::from_utf8(body).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn bodies_of_every_length_are_read() {
+        let good = |status, kind: &str, body: &str| Ok((status, kind.to_owned(), body.to_owned()));
+        assert_eq!(read("HTTP/1.1 200\r\n\r\nall").await, good(200, "", "all"));
+        assert_eq!(
+            read("HTTP/1.0 404 No\nContent-Type: Text/XML ; a=b\ncontent-length: 2\n\nabc").await,
+            good(404, "text/xml", "ab")
+        );
+        let chunks = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: Chunked\r\n\r\n2;x\r\nab\r\n01\r\nc\r\n0\r\n\r\n";
+        assert_eq!(read(chunks).await, good(200, "", "abc"));
+    }
+
+    #[tokio::test]
+    async fn broken_answers_are_told() {
+        let long = format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(20_000));
+        let large = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(70_000));
+        for (bad, reason) in [
+            ("HTTP/1.1 2000 OK\r\n\r\n", Reason::Protocol),
+            ("HTTP/2 200 OK\r\n\r\n", Reason::Protocol),
+            ("HTTP/1.1 +20 OK\r\n\r\n", Reason::Protocol),
+            ("HTTP/1.1 200 OK\r\nno header\r\n\r\n", Reason::Protocol),
+            ("HTTP/1.1 200 OK\r\n folded: x\r\n\r\n", Reason::Protocol),
+            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", Reason::Protocol),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n", Reason::Protocol),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n", Reason::Protocol),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Reason::Protocol),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n", Reason::Protocol),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", Reason::Protocol),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", Reason::Protocol),
+            (long.as_str(), Reason::Protocol),
+            (large.as_str(), Reason::Protocol),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", Reason::Closed),
+            ("HTTP/1.1 200 OK\r\nContent-Le", Reason::Closed),
+        ] {
+            assert_eq!(read(bad).await.unwrap_err().reason, reason, "{:?}", &bad[..bad.len().min(80)]);
+        }
+    }
+}

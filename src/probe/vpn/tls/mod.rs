@@ -7,6 +7,7 @@ mod sstp;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
@@ -147,6 +148,16 @@ async fn in_time<T>(
     }
 }
 
+/// Reads an answer as that of an AnyConnect server, and as that of an SSTP server, without either.
+///
+/// # Errors
+/// Why it is neither.
+pub(super) fn read(bytes: &[u8]) -> Result<(), Failure> {
+    let waited = || Err(Failure::new(Reason::Internal, "reading from memory had to wait"));
+    let anyconnect = anyconnect::hear(&mut Reader::new(bytes)).now_or_never().unwrap_or_else(waited);
+    anyconnect.or_else(|_| sstp::hear(&mut Reader::new(bytes)).now_or_never().unwrap_or_else(waited))
+}
+
 /// What a request says of the host: its port only where it is another one than HTTPS has (RFC 9110, section 7.2).
 fn host(knock: &Knock<'_>) -> String {
     let bracketed = match knock.host.contains(':') && !knock.host.starts_with('[') {
@@ -158,3 +169,6 @@ fn host(knock: &Knock<'_>) -> String {
         port => HostPort { host: knock.host.to_owned(), port }.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

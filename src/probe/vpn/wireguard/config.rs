@@ -57,6 +57,11 @@ impl Config {
         self.inside_address.is_some()
     }
 
+    /// Whether we have an address inside of the same family, if we have one at all.
+    pub(in crate::probe::vpn) fn reaches(&self, ip: IpAddr) -> bool {
+        self.inside_address.is_none_or(|ours| ours.is_ipv4() == ip.is_ipv4())
+    }
+
     /// The files that hold our secrets.
     pub(super) fn key_files(&self) -> impl Iterator<Item = &Path> {
         [Some(&self.private_key), self.preshared_key.as_ref()].into_iter().flatten().filter_map(Secret::path)
@@ -111,6 +116,12 @@ pub(super) struct Keys {
 }
 
 impl Keys {
+    /// Keys from their bytes: ours and the server's public one.
+    pub(super) fn of(own: [u8; LENGTH], server: [u8; LENGTH]) -> Self {
+        let own = Zeroizing::new(own);
+        Self { public: PublicKey::of(&own), own, server: PublicKey(server), preshared: None }
+    }
+
     /// Our private key.
     pub(super) fn own(&self) -> x25519::StaticSecret {
         x25519::StaticSecret::from(*self.own)

@@ -5,9 +5,12 @@
 
 mod clock_mark;
 mod config;
+mod fuzz;
 mod packet;
 mod session;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 
 use std::fmt;
@@ -21,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub(super) use self::config::Config;
 use self::config::Keys;
+pub use self::fuzz::read as fuzz;
 use self::session::{Handshake, Session, Turn};
 pub(super) use self::tunnel::Tunnel;
 use super::budget::WIREGUARD;
@@ -87,7 +91,7 @@ impl Wireguard {
         if let Some(session) = self.session.get() {
             return Ok(session);
         }
-        let mark = || clock_mark::read(&*self.state.dir()?, &self.keys.name());
+        let mark = || clock_mark::read(&self.state.dir()?, &self.keys.name());
         let session = Session::of(&self.keys, mark)?;
         Ok(self.session.get_or_init(|| session))
     }

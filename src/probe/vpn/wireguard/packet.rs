@@ -165,7 +165,7 @@ pub(super) fn echo(from: IpAddr, to: IpAddr, number: u32, text: &[u8]) -> Option
     let mut payload = vec![kind, 0, 0, 0];
     payload.extend_from_slice(&number.to_be_bytes());
     payload.extend_from_slice(text);
-    ip(from, to, icmp(to), (&mut payload, 2))
+    wrapped(from, to, icmp(to), (&mut payload, 2))
 }
 
 /// A datagram (RFC 768).
@@ -176,7 +176,7 @@ pub(super) fn datagram(from: SocketAddr, to: SocketAddr, text: &[u8]) -> Option<
         payload.extend_from_slice(&number.to_be_bytes());
     }
     payload.extend_from_slice(text);
-    ip(from.ip(), to.ip(), UDP, (&mut payload, 6))
+    wrapped(from.ip(), to.ip(), UDP, (&mut payload, 6))
 }
 
 /// What a TCP segment of ours does.
@@ -202,7 +202,7 @@ pub(super) fn segment(packet: &[u8]) -> Segment {
 }
 
 /// A packet around a payload, whose checksum is at that place and is still zero. `None` for two families, or one that is too long.
-fn ip(from: IpAddr, to: IpAddr, protocol: u8, (payload, at): (&mut [u8], usize)) -> Option<Vec<u8>> {
+pub(super) fn wrapped(from: IpAddr, to: IpAddr, protocol: u8, (payload, at): (&mut [u8], usize)) -> Option<Vec<u8>> {
     let pseudo = if protocol == ICMP { 0 } else { pseudo(from, to, protocol, payload.len()) };
     let sum = match !folded(pseudo + sum(payload)) {
         // Zero would be no checksum (RFC 768).

@@ -137,6 +137,12 @@ impl Session {
         }
         Turn { session: Arc::clone(self), foreign: Mutex::new(false), _guard: guard }
     }
+
+    /// A turn at once, if nobody has one.
+    pub(super) fn try_turn(self: &Arc<Self>) -> Option<Turn> {
+        let guard = Arc::clone(&self.turn).try_lock_owned().ok()?;
+        Some(Turn { session: Arc::clone(self), foreign: Mutex::new(false), _guard: guard })
+    }
 }
 
 impl State {

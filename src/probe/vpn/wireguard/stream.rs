@@ -85,7 +85,7 @@ impl Stream {
     }
 
     /// The next packet that is to be sent.
-    pub(super) fn to_send(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn outgoing(&mut self) -> Option<Vec<u8>> {
         self.wire.to_send.pop_front()
     }
 
@@ -145,16 +145,16 @@ fn moment(since: Duration) -> Moment {
 
 /// What smoltcp takes for a network.
 #[derive(Debug, Default)]
-struct Wire {
-    arrived: Option<Vec<u8>>,
-    to_send: VecDeque<Vec<u8>>,
+pub(super) struct Wire {
+    pub(super) arrived: Option<Vec<u8>>,
+    pub(super) to_send: VecDeque<Vec<u8>>,
 }
 
 /// A packet that arrived.
-struct Arrived(Vec<u8>);
+pub(super) struct Arrived(Vec<u8>);
 
 /// Room for a packet that is to be sent.
-struct Room<'w>(&'w mut VecDeque<Vec<u8>>);
+pub(super) struct Room<'w>(&'w mut VecDeque<Vec<u8>>);
 
 impl Device for Wire {
     type RxToken<'a> = Arrived;

@@ -82,7 +82,7 @@ impl<'k> Tunnel<'k> {
     }
 
     async fn send(&self, inner: &[u8]) -> Result<Sent, Failure> {
-        self.socket.send(&self.turn.seal(inner)?).await.map_err(outside)
+        self.socket.send(&self.turn.seal(inner)?).await.map_err(|failure| outside(&failure))
     }
 
     /// The next packet through the tunnel that is for us.
@@ -90,7 +90,7 @@ impl<'k> Tunnel<'k> {
         let mut buffer = std::mem::take(&mut *lock(&self.buffer));
         buffer.resize(MAX_PACKET, 0);
         loop {
-            let received = self.socket.receive(&mut buffer).await.map_err(outside)?;
+            let received = self.socket.receive(&mut buffer).await.map_err(|failure| outside(&failure))?;
             match self.turn.open(buffer.get(..received.length).unwrap_or_default()) {
                 Data::Inner(packet) if Inner::read(&packet).is_some_and(|inner| inner.to == ours) => {
                     *lock(&self.buffer) = buffer;
@@ -117,7 +117,7 @@ impl<'k> Tunnel<'k> {
     /// Sends what the connection has to say. The first packets that ask and that say something are remembered: an answer to
     /// one that was sent again may be one to the first.
     async fn flush(&self, talk: &mut Talk) -> Result<(), Failure> {
-        while let Some(packet) = talk.stream.to_send() {
+        while let Some(packet) = talk.stream.outgoing() {
             let sent = self.send(&packet).await?;
             match packet::segment(&packet) {
                 Segment::Syn => talk.asked = talk.asked.take().or(Some((packet, sent))),
@@ -301,7 +301,7 @@ impl Way for Tunnel<'_> {
 }
 
 /// What the outer network says is not what the one inside says.
-fn outside(failure: Failure) -> Failure {
+fn outside(failure: &Failure) -> Failure {
     Failure::new(failure.reason, format!("the server is gone since the handshake: {}", failure.detail))
 }
 
