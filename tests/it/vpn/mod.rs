@@ -97,8 +97,11 @@ fn replies(metrics: &Metrics, probe: &str, reply: &str) -> f64 {
     metrics.get("midwatch_vpn_replies_total", &[("probe", probe), ("reply", reply)]).unwrap_or(0.0)
 }
 
-/// What a probe must show: up, or the stage and the reason that it fails with.
-type Expected<'e> = (&'e str, Result<(), (&'e str, &'e str)>);
+/// Up, or the stage and the reason of a failure.
+type Verdict<'v> = Result<(), (&'v str, &'v str)>;
+
+/// What a probe must show.
+type Expected<'e> = (&'e str, Verdict<'e>);
 
 /// Whether a probe shows what it must.
 fn shows(metrics: &Metrics, (probe, expected): &Expected<'_>) -> bool {
