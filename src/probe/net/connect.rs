@@ -154,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn a_silent_address_is_overtaken() {
         // A full backlog drops SYNs: the connections beyond it hang as with a black hole.
-        let hole = tokio::net::TcpSocket::new_v4().unwrap();
+        let hole = TcpSocket::new_v4().unwrap();
         hole.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let hole = hole.listen(1).unwrap();
         let dead = hole.local_addr().unwrap();

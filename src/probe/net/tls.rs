@@ -13,6 +13,7 @@ use rustls::{ClientConfig, InvalidMessage, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::certificate::{CertInfo, explain};
@@ -123,12 +124,16 @@ impl Tls {
     /// A handshake with `host` over a fresh connection. The second value is the peer's certificate as soon as the peer
     /// showed one, whatever became of the handshake.
     pub async fn handshake(&self, stream: TcpStream, host: &str) -> (Result<TlsStream, Failure>, Option<CertInfo>) {
-        let shown = self.examine(stream, host).await;
+        let shown = self.examine(stream, host, None).await;
         (shown.result, shown.leaf)
     }
 
-    /// The same over any stream, with all that the handshake showed.
-    pub async fn examine<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, host: &str) -> Shown<S> {
+    /// The same over any stream, with all that the handshake showed. One that is not done at its end is a `timeout`, and
+    /// what it showed is not lost.
+    pub async fn examine<S>(&self, stream: S, host: &str, ends: Option<Instant>) -> Shown<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let failed = |failure| Shown { result: Err(failure), leaf: None, version: None };
         let ready = match self.ready().await {
             Ok(ready) => ready,
@@ -146,7 +151,11 @@ impl Tls {
         config.dangerous().set_certificate_verifier(Arc::new(witness));
         config.key_log = seen.clone();
         config.enable_sni = is_named;
-        let result = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let result = match ends {
+            Some(ends) => timeout_at(ends, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            None => connecting.await,
+        };
         let leaf = seen.leaf.get().and_then(|der| CertInfo::from_der(der));
         let result = result.map_err(|error| handshake_failure(host, leaf.as_ref(), &error));
         Shown { result, leaf, version: seen.version() }

@@ -77,6 +77,7 @@ pub(super) async fn ask<Q: Question>(
         match timeout_at(deadline, wait(knock, socket, question, &mut heard)).await {
             Ok(Ok(Some((answer, received)))) => {
                 knock.sent(metrics::HANDSHAKE, true);
+                let answer = answer?;
                 let (round_trip, clock) = socket.round_trip(&sent, &received);
                 knock.timed(clock);
                 return Ok(Answered { answer, round_trip });
@@ -116,14 +117,14 @@ async fn wait<Q: Question>(
     socket: &Datagrams,
     question: &mut Q,
     heard: &mut bool,
-) -> Result<Option<(Q::Answer, Received)>, Failure> {
+) -> Result<Option<(Result<Q::Answer, Failure>, Received)>, Failure> {
     let mut buffer = vec![0; 65_535];
     loop {
         let received = socket.receive(&mut buffer).await?;
         match question.judge(buffer.get(..received.length).unwrap_or_default()) {
-            Judged::Answer(answer) => return Ok(Some((answer, received))),
+            Judged::Answer(answer) => return Ok(Some((Ok(answer), received))),
             Judged::Again => return Ok(None),
-            Judged::Failed(failure) => return Err(failure),
+            Judged::Failed(failure) => return Ok(Some((Err(failure), received))),
             Judged::Not(why) => {
                 *heard = true;
                 knock.ignored(why);

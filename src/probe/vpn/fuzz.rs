@@ -27,6 +27,12 @@ pub fn tls_vpn(bytes: &[u8]) -> Result<(), Failure> {
     super::tls::read(bytes)
 }
 
+/// Reads a packet of a WireGuard server, one that came through its tunnel, or those of a connection; the first byte says which.
+/// Says whether any was of use.
+pub fn wireguard(bytes: &[u8]) -> bool {
+    super::wireguard::fuzz(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::probe::Reason;
@@ -62,10 +68,4 @@ mod tests {
         let (seeds, read) = crate::corpus::each("ikev2_response", super::ikev2);
         assert!(seeds >= 5 && read >= 5, "{seeds} seeds, {read} read");
     }
-}
-
-/// Reads a packet of a WireGuard server, one that came through its tunnel, or those of a connection; the first byte says which.
-/// Says whether any was of use.
-pub fn wireguard(bytes: &[u8]) -> bool {
-    super::wireguard::fuzz(bytes)
 }

@@ -85,6 +85,7 @@ static STAGE_FAILURES: Counter<3> = Counter::new(
     &[HANDSHAKE, "rate_limited"],
     &[HANDSHAKE, "overload"],
     &[HANDSHAKE, "protocol"],
+    &[HANDSHAKE, "mismatch"],
     &[HANDSHAKE, "rejected"],
     &[HANDSHAKE, "local"],
     &[INSIDE, "data_plane_timeout"],

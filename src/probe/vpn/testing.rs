@@ -22,13 +22,22 @@ use crate::settings::{Files, Rules, Section, Settings as _, Source};
 /// A probe, and the series of its runs.
 pub(super) struct Bench {
     pub(super) probe: Vpn,
-    set: Arc<SeriesSet>,
+    pub(super) set: Arc<SeriesSet>,
 }
 
 /// What the keys amount to, or all that is wrong with them. Files are looked for in `folder`.
 pub(super) fn config(folder: &Path, keys: &str) -> Result<Config, Vec<String>> {
-    let (path, files): (Arc<Path>, _) = (folder.join("midwatch.toml").into(), Files::new(false));
-    let source = Source::new(&path, keys, Rules::Main, &files);
+    read(folder, keys, &Files::new(false))
+}
+
+/// The same with missing files replaced, as a check without secrets does.
+pub(super) fn config_without_secrets(folder: &Path, keys: &str) -> Result<Config, Vec<String>> {
+    read(folder, keys, &Files::new(true))
+}
+
+fn read(folder: &Path, keys: &str, files: &Files) -> Result<Config, Vec<String>> {
+    let path: Arc<Path> = folder.join("midwatch.toml").into();
+    let source = Source::new(&path, keys, Rules::Main, files);
     let config = source.parse().and_then(|table| {
         let mut root = Section::root(&source, table.get_ref());
         let config = Config::read(&mut root);
@@ -47,8 +56,13 @@ impl Bench {
 
     /// A probe with these keys, whose files are in that folder.
     pub(super) fn within(folder: &Path, keys: &str, shared: &Shared) -> Self {
+        Self::after(None, folder, keys, shared)
+    }
+
+    /// The same, which replaces another probe.
+    pub(super) fn after(previous: Option<&Vpn>, folder: &Path, keys: &str, shared: &Shared) -> Self {
         let config = Arc::new(config(folder, keys).unwrap());
-        let probe = Vpn::new(&config, shared, None).unwrap();
+        let probe = Vpn::new(&config, shared, previous).unwrap();
         Self { probe, set: SeriesSet::new([("probe", "p")], Default::default()) }
     }
 

@@ -1,4 +1,15 @@
 //! OpenVPN: a hard reset, wrapped as the server wants it, and TLS if that is asked for.
+//!
+//! What a server does with a first packet that is wrapped in another way than its own (seen with OpenVPN 2.6.14):
+//!
+//! | Probe | Server: none | tls-auth | tls-crypt | tls-crypt-v2 |
+//! |---|---|---|---|---|
+//! | none | answer | UDP: silence, TCP: closed | the same | the same |
+//! | tls-auth | UDP: answer in clear (`wrap_mismatch`), TCP: closed | answer | UDP: silence, TCP: closed | the same |
+//! | tls-crypt | UDP: answer in clear (`wrap_mismatch`), TCP: silence | UDP: silence, TCP: closed | answer | UDP: silence, TCP: closed |
+//! | tls-crypt-v2 | UDP: silence, TCP: closed | the same | the same | answer |
+//!
+//! Another key of the right kind, another direction and another digest: UDP silence, TCP closed.
 
 mod config;
 mod fuzz;
@@ -167,20 +178,24 @@ impl Openvpn {
 
     /// Adds what silence, or an end without a word, means with this configuration.
     fn explain(&self, failure: Failure) -> Failure {
-        let why = match (failure.reason, self.mode) {
-            (Reason::Timeout, Mode::None) => {
+        let why = match (failure.reason, self.transport, self.mode) {
+            (Reason::Timeout, Transport::Udp, Mode::None) => {
                 "; the server is down, or wants packets that are wrapped (tls-auth, tls-crypt), or shuts everybody out after too \
                  many first packets"
             }
-            (Reason::Timeout, _) => {
+            (Reason::Timeout, Transport::Udp, _) => {
                 "; the server is down, or has another key (or key_direction, or auth_digest), or another way to wrap packets, or \
                  shuts everybody out after too many first packets"
             }
-            (Reason::Closed, Mode::None) => {
+            (Reason::Timeout, Transport::Tcp, Mode::None) => "; the connection stands, but whoever listens is stuck",
+            (Reason::Timeout, Transport::Tcp, _) => {
+                "; the connection stands, but whoever listens is stuck, or does not wrap packets at all"
+            }
+            (Reason::Closed, _, Mode::None) => {
                 "; a server that wants packets that are wrapped (tls-auth, tls-crypt) does that"
             }
-            (Reason::Closed, _) => {
-                "; a server does that whose key is another one, or that wraps packets in another way"
+            (Reason::Closed, _, _) => {
+                "; a server does that whose key is another one (or key_direction, or auth_digest), or that wraps packets in another way"
             }
             _ => return failure,
         };

@@ -10,6 +10,8 @@ use crate::probe::vpn::metrics::Ignored;
 
 /// How many packets may be on their way to the server: what the oldest servers have room for (`TLS_RELIABLE_N_REC_BUFFERS`).
 const WINDOW: usize = 4;
+/// How many acknowledgements a packet is filled up to with earlier ones (`CONTROL_SEND_ACK_MAX` in ssl.h).
+const AGAIN: usize = 4;
 /// How far ahead of the next one a packet may be that we keep.
 const AHEAD: u32 = 12;
 /// The longest wait before a packet is sent again.
@@ -24,6 +26,9 @@ pub(super) struct Reliable {
     next_in: u32,
     early: BTreeMap<u32, Vec<u8>>,
     owed: Vec<u32>,
+    /// What was acknowledged last, newest first, and goes with every packet again: the packet that it went with may be lost, and a
+    /// server that has kept nothing of our first packet believes only one that acknowledges its answer.
+    told: Vec<u32>,
     patience: Duration,
 }
 
@@ -46,6 +51,7 @@ impl Reliable {
             next_in: 1,
             early: BTreeMap::new(),
             owed: vec![0],
+            told: Vec::new(),
             patience: patience.min(MAX_PATIENCE),
         }
     }
@@ -118,7 +124,11 @@ impl Reliable {
     }
 
     fn body(&mut self, id: Option<u32>, payload: Vec<u8>) -> Body {
-        let acks = self.owed.drain(..self.owed.len().min(MAX_ACKS)).collect();
+        let mut acks: Vec<u32> = self.owed.drain(..self.owed.len().min(MAX_ACKS)).collect();
+        let again = self.told.iter().filter(|told| !acks.contains(told)).copied();
+        let again: Vec<u32> = again.take(AGAIN.saturating_sub(acks.len())).collect();
+        acks.extend(again);
+        self.told.clone_from(&acks);
         Body { acks, peer: self.theirs, id, payload }
     }
 }
@@ -155,7 +165,7 @@ mod tests {
         // It comes again if our acknowledgement was lost, and so does a packet.
         assert_eq!(side.receive(server(Opcode::ServerReset), control(0, b"")), Ok(vec![]));
         assert_eq!(side.receive(server(Opcode::Control), control(2, b"b")), Ok(vec![]));
-        assert_eq!(side.acknowledgement().unwrap().acks, [0, 2]);
+        assert_eq!(side.acknowledgement().unwrap().acks, [0, 2, 3, 1]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -168,6 +178,9 @@ mod tests {
         side.push(b"two".to_vec(), start);
         assert_eq!(side.due(), Some(start + SECOND));
         assert!(side.overdue(start).is_empty());
+        let mut lost = Reliable::new(OURS, THEIRS, SECOND);
+        let packet = lost.push(Vec::new(), start);
+        assert_eq!(lost.overdue(start + SECOND), [packet], "with the same acknowledgement");
         let acks = Body { acks: vec![1], peer: OURS, ..Body::default() };
         side.receive(server(Opcode::Ack), acks).unwrap();
         let again = side.overdue(start + SECOND);
@@ -192,6 +205,6 @@ mod tests {
         // Nor is there room for what is far ahead.
         assert_eq!(side.receive(server(Opcode::Control), control(13, b"x")), Err(Ignored::Malformed));
         assert_eq!(side.receive(server(Opcode::Control), control(12, b"x")), Ok(vec![]));
-        assert!(side.due().is_some() && side.acknowledgement().is_none_or(|body| body.acks == [12]));
+        assert!(side.due().is_some() && side.acknowledgement().is_some_and(|body| body.acks == [12, 0]));
     }
 }

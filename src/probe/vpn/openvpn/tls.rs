@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::Opened;
 use super::packet::{Body, Opcode};
@@ -26,22 +26,16 @@ const BUFFER: usize = 64 << 10;
 
 /// Does TLS over a session that the server has answered. When it is done, nothing more is sent.
 ///
-/// With TLS 1.3 the server judges a client's certificate only after that, so a certificate that it refuses is not noticed.
+/// With TLS 1.3 the server judges a client's certificate only after that, so it is not noticed if it refuses ours, or misses it. With
+/// TLS 1.2 it then falls silent.
 ///
 /// # Errors
 /// What is wrong with the server's certificate or its TLS; what became of the way there.
 pub(super) async fn examine(knock: &Knock<'_>, tls: &Tls, opened: Opened<'_>) -> Result<(), Failure> {
     let stage = knock.stage(metrics::TLS);
     let (near, far) = duplex(BUFFER);
-    let handshake = tls.examine(near, knock.host);
-    let shown = match timeout(knock.time_left(), beside(handshake, Pump::new(knock, opened).run(far))).await {
-        Ok(shown) => shown,
-        Err(_) => {
-            let words =
-                "the server did not go on with TLS; it may want a certificate of ours, or lack a version of TLS";
-            return Err(stage.fail(Failure::new(Reason::Timeout, words)));
-        }
-    };
+    let handshake = tls.examine(near, knock.host, Some(Instant::now() + knock.time_left()));
+    let shown = beside(handshake, Pump::new(knock, opened).run(far)).await;
     if let Some(leaf) = &shown.leaf {
         knock.certificate(leaf);
     }
@@ -52,6 +46,18 @@ pub(super) async fn examine(knock: &Knock<'_>, tls: &Tls, opened: Opened<'_>) ->
         Ok(_) => {
             stage.done();
             Ok(())
+        }
+        Err(failure) if failure.reason == Reason::Timeout => {
+            let words = match shown.leaf {
+                None => {
+                    "the server did not go on with TLS; it may have no version of TLS in common with us, or be stuck"
+                }
+                Some(_) => {
+                    "the server showed its certificate and then fell silent, as it does with TLS 1.2 when it wants a certificate of \
+                     ours, or another one"
+                }
+            };
+            Err(stage.fail(Failure::new(Reason::Timeout, words)))
         }
         Err(failure) => Err(stage.fail(failure)),
     }

@@ -74,11 +74,7 @@ impl Door {
         };
         stage.done_in(handshake);
         let stage = knock.stage(metrics::TLS);
-        let shown = in_time(knock, "TLS", async { Ok(self.tls.examine(stream, knock.host).await) }).await;
-        let shown = match shown {
-            Ok(shown) => shown,
-            Err(failure) => return Err(stage.fail(failure)),
-        };
+        let shown = self.tls.examine(stream, knock.host, Some(Instant::now() + knock.time_left())).await;
         if let Some(leaf) = &shown.leaf {
             knock.certificate(leaf);
         }
@@ -89,6 +85,10 @@ impl Door {
             Ok(stream) => {
                 stage.done();
                 Ok(stream)
+            }
+            Err(failure) if failure.reason == Reason::Timeout => {
+                let words = format!("{} took the connection, but was not done with TLS in time", knock.address);
+                Err(stage.fail(Failure::new(Reason::Timeout, words)))
             }
             Err(failure) => Err(stage.fail(failure)),
         }

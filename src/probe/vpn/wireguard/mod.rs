@@ -127,7 +127,7 @@ impl Wireguard {
         match result {
             Ok(answered) => {
                 socket.send(&answered.answer).await?;
-                Ok((Tunnel::new(knock, socket, turn, self.ours)?, answered.round_trip))
+                Ok((Tunnel::new(knock, socket, turn, self.ours), answered.round_trip))
             }
             Err(failure) if failure.reason == Reason::Timeout => {
                 let failure = self.silence(&turn, &failure, has_cookie);

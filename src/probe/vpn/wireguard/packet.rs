@@ -14,6 +14,10 @@ const ICMPV6: u8 = 58;
 const ECHO: (u8, u8) = (8, 0);
 const ECHO_V6: (u8, u8) = (128, 129);
 
+/// Flags of TCP (RFC 9293, section 3.1).
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
 const V4_HEADER: usize = 20;
 const V6_HEADER: usize = 40;
 const HOPS: u8 = 64;
@@ -95,6 +99,19 @@ impl<'p> Inner<'p> {
             && self.payload.get(..2) == Some(&[types.1, 0])
             && self.payload.get(4..) == sent.payload.get(4..)
             && self.is_right()
+    }
+
+    /// The number of the echo that it answers, whoever sent that.
+    pub(super) fn echo_answered(&self) -> Option<u32> {
+        let types = if self.from.is_ipv4() { ECHO } else { ECHO_V6 };
+        let is_answer = self.protocol == icmp(self.from) && *self.payload.first()? == types.1 && self.is_right();
+        is_answer.then(|| u32_at(self.payload, 4))?
+    }
+
+    /// The port of the connection on our side to which a segment belongs that nobody sends of his own accord.
+    pub(super) fn connection_answered(&self) -> Option<u16> {
+        let is_answer = self.protocol == TCP && self.payload.get(13)? & ACK != 0 && self.is_right();
+        is_answer.then(|| u16_at(self.payload, 2))?
     }
 
     /// What it says over UDP, if it comes from there and is for that port.
@@ -194,7 +211,7 @@ pub(super) enum Segment {
 pub(super) fn segment(packet: &[u8]) -> Segment {
     let Some(inner) = Inner::read(packet).filter(|inner| inner.protocol == TCP) else { return Segment::Other };
     let header = inner.payload.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
-    match inner.payload.get(13).map(|flags| flags & 0x02 != 0) {
+    match inner.payload.get(13).map(|flags| flags & SYN != 0) {
         Some(true) => Segment::Syn,
         Some(false) if inner.payload.len() > header => Segment::Data,
         _ => Segment::Other,
@@ -279,4 +296,8 @@ fn is_summed(bytes: &[u8], pseudo: u64) -> bool {
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
 }

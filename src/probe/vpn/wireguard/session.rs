@@ -1,6 +1,6 @@
 //! What is kept of a peer between knocks: the noise protocol's state, which all probes with the same keys share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::clock_mark::{self, TOLERANCE};
 use super::config::Keys;
+use super::packet::Inner;
 use crate::probe::vpn::metrics::Ignored;
 use crate::probe::{Failure, Reason};
 use crate::sync::lock;
@@ -22,6 +23,9 @@ use crate::sync::lock;
 /// Between two initiations of one peer: what follows faster is dropped (`HandshakeInitationRate` in wireguard-go's
 /// device/constants.go).
 const GAP: Duration = Duration::from_millis(20);
+/// Our ports inside are at least this (RFC 6335, section 6), and so many are remembered.
+const FIRST_PORT: u16 = 49_152;
+const PORTS: usize = 256;
 /// The longest packet over UDP.
 pub(super) const MAX_PACKET: usize = 65_535;
 
@@ -46,6 +50,10 @@ pub(super) struct Session {
     state: Mutex<State>,
     /// In how many turns there were packets of sessions that are not ours.
     foreign: AtomicU32,
+    /// The number of the next echo: the first half is the same for all, so that answers to others' can be told.
+    echo: AtomicU32,
+    /// The ports that our connections inside had last.
+    ports: Mutex<VecDeque<u16>>,
 }
 
 struct State {
@@ -118,7 +126,9 @@ impl Session {
             mark,
             written: mark,
         };
-        Ok(Self { keys, turn: Arc::default(), state: Mutex::new(state), foreign: AtomicU32::new(0) })
+        let echo = AtomicU32::new(u32::from_be_bytes(random()?));
+        let (turn, foreign, ports) = (Arc::default(), AtomicU32::new(0), Mutex::default());
+        Ok(Self { keys, turn, state: Mutex::new(state), foreign, echo, ports })
     }
 
     /// By how much our stamps are behind what the server has seen, if they are.
@@ -166,9 +176,7 @@ fn tunn(keys: &Keys) -> Result<(Tunn, (Duration, Instant), u32), Failure> {
     let before_1970 = || Failure::new(Reason::ClockBehind, "the system's clock is set to a time before 1970");
     // The crate reads the clock itself, and would panic.
     let now = clock_mark::now().ok_or_else(before_1970)?;
-    let mut random = [0; 4];
-    getrandom::fill(&mut random).map_err(|error| Failure::new(Reason::Local, error.to_string()))?;
-    let prefix = u32::from_le_bytes(random) >> 8;
+    let prefix = u32::from_be_bytes(random()?) >> 8;
     let own = keys.own();
     // Without one of ours, the crate takes the eleventh response for an attack.
     let limiter = RateLimiter::new(&x25519::PublicKey::from(&own), u64::MAX);
@@ -278,6 +286,32 @@ impl Turn {
         }
     }
 
+    /// The number of a new echo.
+    pub(super) fn new_echo(&self) -> u32 {
+        let next = |number: u32| Some((number & 0xffff_0000) | (number.wrapping_add(1) & 0xffff));
+        self.session.echo.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_else(|number| number)
+    }
+
+    /// A port for a new conversation.
+    ///
+    /// # Errors
+    /// `local` without random numbers.
+    pub(super) fn new_port(&self) -> Result<u16, Failure> {
+        let port = FIRST_PORT | u16::from_be_bytes(random()?);
+        let mut ports = lock(&self.session.ports);
+        ports.truncate(PORTS - 1);
+        ports.push_front(port);
+        Ok(port)
+    }
+
+    /// Whether a packet that came through our tunnel answers what we never asked: somebody else has asked it with our keys, and
+    /// from our address.
+    pub(super) fn is_of_another(&self, inner: &Inner<'_>) -> bool {
+        let ours = self.session.echo.load(Ordering::Relaxed) >> 16;
+        inner.echo_answered().is_some_and(|number| number >> 16 != ours)
+            || inner.connection_answered().is_some_and(|port| !lock(&self.session.ports).contains(&port))
+    }
+
     /// Says once in the log that somebody else has our keys. One turn is not enough for that: after a restart, the server may
     /// still send for the session of the process before.
     pub(super) fn heard_foreign(&self, server: SocketAddr) {
@@ -286,8 +320,8 @@ impl Turn {
             let key = self.session.keys.public.beginning();
             tracing::warn!(
                 %server, key,
-                "packets for a session that this process never opened: another instance, or a client, probably uses the same \
-                 private key, and they take the tunnel from each other; each needs a peer of its own on the server"
+                "packets for a session, or a conversation inside, that this process never opened: another instance, or a \
+                 client, probably uses the same private key, and they take the tunnel from each other; each needs a peer of its own on the server"
             );
         }
     }
@@ -326,4 +360,14 @@ impl Turn {
 /// Four bytes of a packet, little endian.
 fn number(packet: &[u8], at: usize) -> Option<u32> {
     packet.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
+}
+
+/// Random bytes.
+///
+/// # Errors
+/// `local` if the system has none.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::new(Reason::Local, error.to_string()))?;
+    Ok(bytes)
 }

@@ -6,13 +6,12 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::packet::{self, Inner, Segment};
-use super::session::{Data, MAX_PACKET, Turn};
+use super::session::{Data, MAX_PACKET, Turn, random};
 use super::stream::{Stage, Stream};
 use crate::probe::net::{Datagrams, Received, Sent};
 use crate::probe::vpn::inside::{Heard, Times, Way};
@@ -25,10 +24,10 @@ use crate::sync::lock;
 const ECHO_TEXT: usize = 16;
 /// How much of an answer is heard before it is said to be none.
 const MOST_HEARD: usize = 16 << 10;
+/// What is left of the time of a conversation that brings nothing, to reset it.
+const LAST_WORDS: Duration = Duration::from_millis(10);
 /// How long the peer of a connection has to say goodbye. Then it is reset.
 const GOODBYE: Duration = Duration::from_millis(250);
-/// Ports of ours are at least this (RFC 6335, section 6).
-const FIRST_PORT: u16 = 49_152;
 
 /// The tunnel. Nobody else with the same keys knocks while it is there.
 pub(in crate::probe::vpn) struct Tunnel<'k> {
@@ -36,8 +35,6 @@ pub(in crate::probe::vpn) struct Tunnel<'k> {
     socket: Datagrams,
     turn: Turn,
     ours: Option<IpAddr>,
-    /// The number of the next echo.
-    number: AtomicU32,
     buffer: Mutex<Vec<u8>>,
 }
 
@@ -55,17 +52,8 @@ struct Arrived {
 
 impl<'k> Tunnel<'k> {
     /// The tunnel behind that socket, in which we have that address.
-    ///
-    /// # Errors
-    /// `local` without random numbers.
-    pub(super) fn new(
-        knock: &'k Knock<'_>,
-        socket: Datagrams,
-        turn: Turn,
-        ours: Option<IpAddr>,
-    ) -> Result<Self, Failure> {
-        let number = AtomicU32::new(u32::from_le_bytes(random()?));
-        Ok(Self { knock, socket, turn, ours, number, buffer: Mutex::default() })
+    pub(super) fn new(knock: &'k Knock<'_>, socket: Datagrams, turn: Turn, ours: Option<IpAddr>) -> Self {
+        Self { knock, socket, turn, ours, buffer: Mutex::default() }
     }
 
     /// Our own address, of the family of that one.
@@ -77,8 +65,7 @@ impl<'k> Tunnel<'k> {
     }
 
     fn our_end(&self, to: SocketAddr) -> Result<SocketAddr, Failure> {
-        let port = FIRST_PORT | u16::from_le_bytes(random()?);
-        Ok(SocketAddr::new(self.ours(to.ip())?, port))
+        Ok(SocketAddr::new(self.ours(to.ip())?, self.turn.new_port()?))
     }
 
     async fn send(&self, inner: &[u8]) -> Result<Sent, Failure> {
@@ -91,19 +78,22 @@ impl<'k> Tunnel<'k> {
         buffer.resize(MAX_PACKET, 0);
         loop {
             let received = self.socket.receive(&mut buffer).await.map_err(|failure| outside(&failure))?;
-            match self.turn.open(buffer.get(..received.length).unwrap_or_default()) {
-                Data::Inner(packet) if Inner::read(&packet).is_some_and(|inner| inner.to == ours) => {
-                    *lock(&self.buffer) = buffer;
-                    return Ok(Arrived { packet, received });
-                }
-                Data::Inner(_) | Data::Keepalive => {}
-                Data::Not(why) => {
-                    if why == Ignored::ForeignSession {
-                        self.turn.heard_foreign(self.knock.address);
+            let why = match self.turn.open(buffer.get(..received.length).unwrap_or_default()) {
+                Data::Keepalive => continue,
+                Data::Not(why) => why,
+                Data::Inner(packet) => match Inner::read(&packet).filter(|inner| inner.to == ours) {
+                    Some(inner) if self.turn.is_of_another(&inner) => Ignored::ForeignSession,
+                    Some(_) => {
+                        *lock(&self.buffer) = buffer;
+                        return Ok(Arrived { packet, received });
                     }
-                    self.knock.ignored(why);
-                }
+                    None => continue,
+                },
+            };
+            if why == Ignored::ForeignSession {
+                self.turn.heard_foreign(self.knock.address);
             }
+            self.knock.ignored(why);
         }
     }
 
@@ -215,11 +205,15 @@ impl<'k> Tunnel<'k> {
             }
         };
         let _ = timeout_at(until.min(Instant::now() + GOODBYE), goodbye).await;
+        self.reset(talk).await;
+    }
+
+    /// Ends what there still is of the connection. If that fails, it harms nobody but the peer's memory.
+    async fn reset(&self, talk: &mut Talk) {
         if talk.stream.stage() != Stage::Closed {
             talk.stream.abort();
-            talk.stream.go_on(talk.began.elapsed(), None);
         }
-        // Failing here harms nobody but the peer's memory.
+        talk.stream.go_on(talk.began.elapsed(), None);
         let _ = self.flush(talk).await;
     }
 }
@@ -236,7 +230,7 @@ struct Talk {
 impl Way for Tunnel<'_> {
     async fn echo(&self, to: IpAddr, _until: Instant) -> Result<Duration, Failure> {
         let ours = self.ours(to)?;
-        let (number, text) = (self.number.fetch_add(1, Ordering::Relaxed), random::<ECHO_TEXT>()?);
+        let (number, text) = (self.turn.new_echo(), random::<ECHO_TEXT>()?);
         let packet = packet::echo(ours, to, number, &text).ok_or_else(no_packet)?;
         let asked = Inner::read(&packet).ok_or_else(no_packet)?;
         let sent = self.send(&packet).await?;
@@ -263,8 +257,18 @@ impl Way for Tunnel<'_> {
         let stream = Stream::connect(end, to, (u64::from_le_bytes(random()?), say.len()))?;
         let mut talk = Talk { stream, ours: end.ip(), began: Instant::now(), asked: None, said: None };
         talk.stream.go_on(Duration::ZERO, None);
-        let connect = self.open(&mut talk).await?;
-        let answer = self.talk(&mut talk, say, listen).await;
+        // Whoever asked drops us at the end, and the peer would be left with a connection.
+        let left = until.saturating_duration_since(Instant::now());
+        let silence = until.checked_sub(LAST_WORDS.min(left / 10)).unwrap_or(until);
+        let Ok(connect) = timeout_at(silence, self.open(&mut talk)).await else {
+            self.reset(&mut talk).await;
+            return Err(Failure::new(Reason::DataPlaneTimeout, "nothing came back through the tunnel"));
+        };
+        let connect = connect?;
+        let Ok(answer) = timeout_at(silence, self.talk(&mut talk, say, listen)).await else {
+            self.reset(&mut talk).await;
+            return Err(Failure::new(Reason::DataPlaneTimeout, "it accepted the connection, and then no answer came"));
+        };
         self.end(&mut talk, until).await;
         Ok(Times { connect, answer: answer? })
     }
@@ -307,10 +311,4 @@ fn outside(failure: &Failure) -> Failure {
 
 fn no_packet() -> Failure {
     Failure::new(Reason::Internal, "the packet cannot be made")
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::new(Reason::Local, error.to_string()))?;
-    Ok(bytes)
 }

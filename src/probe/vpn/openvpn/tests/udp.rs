@@ -8,6 +8,9 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::probe::Reason;
 
+/// After so long a silence the server has heard all.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// A server that answers each packet, by its number from 1 on, with what `answer` makes of all packets. Gives its port and, when it has
 /// heard nothing for a while, the packets.
 async fn server(
@@ -17,7 +20,7 @@ async fn server(
     let port = socket.local_addr().unwrap().port();
     let task = tokio::spawn(async move {
         let (mut buffer, mut packets) = (vec![0; 4_096], Vec::new());
-        while let Ok(Ok((length, from))) = tokio::time::timeout(TIME, socket.recv_from(&mut buffer)).await {
+        while let Ok(Ok((length, from))) = tokio::time::timeout(SILENCE, socket.recv_from(&mut buffer)).await {
             packets.push(buffer[..length].to_vec());
             for packet in answer(packets.len(), &packets) {
                 socket.send_to(&packet, from).await.unwrap();

@@ -12,7 +12,7 @@ use crate::probe::vpn::metrics::Ignored;
 use crate::probe::vpn::wireguard::clock_mark;
 use crate::probe::vpn::wireguard::config::Keys;
 use crate::probe::vpn::wireguard::session::{Data, Handshake, Session};
-use crate::probe::{Probe, Shared, State};
+use crate::probe::{Shared, State};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -33,7 +33,7 @@ async fn a_clock_behind_the_last_process_s_is_said_at_load_and_explains_silence(
     let now = clock_mark::now().unwrap();
     clock_mark::write(dir.path(), &keys(&pair).name(), now + HOUR).unwrap();
     let bench = Bench::with(Folder::new(&pair, server, ""), &shared(State::default(), dir.path()), None);
-    let concerns = bench.vpn.concerns();
+    let concerns = bench.concerns();
     assert_eq!(concerns.len(), 1, "{concerns:?}");
     assert!(concerns[0].contains("clock is 3") && concerns[0].contains("behind"), "{concerns:?}");
     let failure = bench.fails().await;
@@ -42,7 +42,7 @@ async fn a_clock_behind_the_last_process_s_is_said_at_load_and_explains_silence(
 
     let other = Pair { own: pair.own, server: super::random() };
     let bench = Bench::with(Folder::new(&other, server, ""), &shared(State::default(), dir.path()), None);
-    assert_eq!(bench.vpn.concerns(), Vec::<String>::new(), "what one server has seen is nothing to another");
+    assert_eq!(bench.concerns(), Vec::<String>::new(), "what one server has seen is nothing to another");
     assert_eq!(bench.fails().await.reason, Reason::Timeout);
 }
 
@@ -54,7 +54,7 @@ async fn a_server_that_answers_sets_the_mark() {
     clock_mark::write(dir.path(), &name, now + HOUR).unwrap();
     let server = Fake::new(&pair).await.start();
     let bench = Bench::with(Folder::new(&pair, server, ""), &shared(State::of_daemon(), dir.path()), None);
-    assert_eq!(bench.vpn.concerns().len(), 1);
+    assert_eq!(bench.concerns().len(), 1);
     bench.well().await;
     let written = async {
         while clock_mark::read(dir.path(), &name).unwrap() >= now + HOUR {
@@ -63,7 +63,7 @@ async fn a_server_that_answers_sets_the_mark() {
     };
     tokio::time::timeout(PLENTY, written).await.expect("the mark is written");
     assert!(clock_mark::read(dir.path(), &name).unwrap() >= now);
-    assert_eq!(bench.vpn.concerns(), Vec::<String>::new(), "the server has forgotten what it knew");
+    assert_eq!(bench.concerns(), Vec::<String>::new(), "the server has forgotten what it knew");
 }
 
 #[tokio::test]

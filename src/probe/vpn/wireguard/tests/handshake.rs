@@ -51,6 +51,7 @@ async fn a_pre_shared_key_that_differs_is_told() {
     let failure = bench.run(PLENTY).await.unwrap_err();
     assert_eq!(failure.reason, Reason::PskMismatch);
     assert!(failure.detail.contains("none is configured"), "{failure}");
+    assert_eq!(bench.sum("midwatch_vpn_packets_lost_total", ""), 0.0, "it was answered");
 
     let files = super::Folder::new(&pair, Fake::new(&pair).await.start(), "preshared_key = { file = \"psk\" }");
     super::key(files.dir.path(), "psk", &key);
@@ -284,18 +285,13 @@ async fn probes_with_the_same_keys_share_a_session_also_across_reloads() {
     let pair = Pair::new();
     let server = Fake::new(&pair).await.start();
     let one = Bench::new(&pair, server, "");
-    let session = |bench: &Bench| match &bench.vpn.protocol {
-        Some(crate::probe::vpn::protocol::Protocol::Wireguard(wireguard)) => {
-            std::sync::Arc::as_ptr(wireguard.session().unwrap())
-        }
-        _ => panic!("another protocol"),
-    };
+    let session = |bench: &Bench| std::sync::Arc::as_ptr(bench.wireguard().session().unwrap());
     let first = session(&one);
     let two = Bench::new(&pair, server, "attempts = 1");
     assert_eq!(session(&two), first);
     drop(two);
     let files = super::Folder::new(&pair, server, "attempts = 2");
-    let three = Bench::with(files, &Default::default(), Some(&one.vpn));
+    let three = Bench::with(files, &Default::default(), Some(&one.bench.probe));
     drop(one);
     assert_eq!(session(&three), first, "the successor keeps what the probe before it knew");
     let other = Pair { own: random(), server: pair.server };

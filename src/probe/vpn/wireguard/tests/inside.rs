@@ -13,7 +13,7 @@ use smoltcp::wire::{HardwareAddress, Icmpv4Packet, Icmpv6Packet, IpCidr, Ipv4Pac
 use super::fake::Fake;
 use super::{Bench, LITTLE, PLENTY, Pair, Reason};
 use crate::probe::vpn::wireguard::packet::{self, Inner};
-use crate::probe::vpn::wireguard::stream::Wire;
+use crate::probe::vpn::wireguard::stream::{Stream, Wire};
 
 const OURS: &str = "inside_address = \"10.88.0.2\"";
 const OURS_V6: &str = "inside_address = \"fd00::2\"";
@@ -256,17 +256,24 @@ async fn a_closed_port_inside_is_refused_and_an_early_end_is_closed() {
 
 #[tokio::test]
 async fn the_peer_of_a_connection_keeps_nothing_of_it() {
-    let targets = format!("{OURS}\ninside = [{{ tcp = \"10.88.0.1:80\" }}]");
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let mut peer = Host::new("10.88.0.1".parse().unwrap(), 80, b"");
-    let bench = bench(&targets, move |packet| {
-        let replies = peer.hear(packet);
-        tell.send(peer.sockets.get::<tcp::Socket<'_>>(peer.handle).state()).unwrap();
-        replies
-    });
-    bench.await.well().await;
-    let closed = async { while told.recv().await.unwrap() != tcp::State::Closed {} };
-    tokio::time::timeout(PLENTY, closed).await.expect("the peer waits for something");
+    // One that is closed as is proper, and one whose peer never answers, which is reset.
+    for (target, reason) in [("tcp = \"10.88.0.1:80\"", None), ("http = \"http://10.88.0.1/\"", Some("no answer came"))]
+    {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let mut peer = Host::new("10.88.0.1".parse().unwrap(), 80, b"");
+        let targets = format!("{OURS}\ninside = [{{ {target} }}]");
+        let bench = bench(&targets, move |packet| {
+            let replies = peer.hear(packet);
+            tell.send(peer.sockets.get::<tcp::Socket<'_>>(peer.handle).state()).unwrap();
+            replies
+        });
+        let said = bench.await.run(LITTLE).await.err().map(|failure| failure.detail);
+        assert_eq!(said.is_some(), reason.is_some(), "{said:?}");
+        assert!(reason.is_none_or(|reason| said.unwrap().contains(reason)));
+        // An end of the channel would be a panic: the server goes on for ever.
+        let closed = async { while told.recv().await.unwrap() != tcp::State::Closed {} };
+        tokio::time::timeout(PLENTY, closed).await.expect("the peer waits for something");
+    }
 }
 
 #[tokio::test]
@@ -356,6 +363,41 @@ async fn packets_of_foreign_sessions_are_counted_and_do_no_harm() {
     assert_eq!(bench.sum("midwatch_vpn_ignored_packets_total", "why=late"), 1.0);
 }
 
+#[tokio::test]
+async fn answers_to_what_somebody_else_asked_with_our_keys_are_counted() {
+    let targets = format!("{OURS}\ninside = [{{ icmp = \"10.88.0.1\" }}, {{ tcp = \"10.88.0.1:80\" }}]");
+    let mut peer = Host::new("10.88.0.1".parse().unwrap(), 80, b"");
+    let mut theirs = Host::new("10.88.0.1".parse().unwrap(), 81, b"");
+    let bench = bench(&targets, move |packet| {
+        if !is_icmp(packet) {
+            return peer.hear(packet);
+        }
+        let ends = ("10.88.0.2:40000".parse().unwrap(), "10.88.0.1:81".parse().unwrap());
+        let mut stream = Stream::connect(ends.0, ends.1, (1, 0)).unwrap();
+        stream.go_on(Duration::ZERO, None);
+        let asked = stream.outgoing().unwrap();
+        let number = u32::from_be_bytes(Inner::read(packet).unwrap().payload[4..8].try_into().unwrap());
+        let (us, host) = (ends.0.ip(), ends.1.ip());
+        let [late, other] = [1, 0x1_0000].map(|more| packet::echo(us, host, number ^ more, b"text").unwrap());
+        // An attempt to connect to us is nobody's answer, nor is an answer to an earlier echo of ours.
+        let mut replies = vec![pong(&late), pong(&other), asked_by_host()];
+        replies.extend(theirs.hear(&asked));
+        replies.push(pong(packet));
+        replies
+    });
+    let bench = bench.await;
+    bench.well().await;
+    assert_eq!(bench.sum("midwatch_vpn_ignored_packets_total", "why=foreign_session"), 2.0);
+}
+
+/// A request for a connection with us.
+fn asked_by_host() -> Vec<u8> {
+    let ends = ("10.88.0.1:40000".parse().unwrap(), "10.88.0.2:22".parse().unwrap());
+    let mut stream = Stream::connect(ends.0, ends.1, (1, 0)).unwrap();
+    stream.go_on(Duration::ZERO, None);
+    stream.outgoing().unwrap()
+}
+
 #[test]
 fn packets_are_read_back_as_they_were_written() {
     for (from, to) in [("10.0.0.1:5", "10.0.0.2:6"), ("[fd00::1]:5", "[fd00::2]:6")] {
@@ -376,7 +418,6 @@ fn packets_are_read_back_as_they_were_written() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_request_is_sent_again() {
-    use crate::probe::vpn::wireguard::stream::Stream;
     let ends = ("10.88.0.2:50000".parse().unwrap(), "10.88.0.1:80".parse().unwrap());
     let mut stream = Stream::connect(ends.0, ends.1, (1, 0)).unwrap();
     let mut since = Duration::ZERO;

@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::net::UdpSocket;
 
 use super::fake::Fake;
-use super::{Bench, Folder, LITTLE, Pair, key, random, read};
-use crate::probe::vpn::protocol::Protocol;
-use crate::probe::{Probe, Shared};
+use super::{Bench, Folder, LITTLE, Pair, key, random};
+use crate::probe::vpn::testing::{config, config_without_secrets};
+use crate::probe::{Probe as _, Shared};
 
 const SERVER: &str = "server = \"127.0.0.1:51820\"\nprotocol = \"wireguard\"\n";
 
@@ -55,14 +55,14 @@ async fn no_key_is_ever_shown() {
     let other_psk = Fake::new(&pair).await.start();
     for server in [silent.local_addr().unwrap(), closed, other_psk] {
         let bench = Bench::with(folder(server), &Shared::default(), None);
-        let Some(Protocol::Wireguard(wireguard)) = &bench.vpn.protocol else { panic!("another protocol") };
+        let wireguard = bench.wireguard();
         assert_hidden(&format!("{wireguard:?} {wireguard:#?} {:?}", wireguard.keys), &hidden);
-        let concerns = bench.vpn.concerns();
+        let concerns = bench.concerns();
         assert_eq!(concerns.len(), 2, "{concerns:?}");
         assert_hidden(&concerns.concat(), &hidden);
         let failure = bench.run(LITTLE).await.unwrap_err();
         assert_hidden(&format!("{failure} {failure:?}"), &hidden);
-        assert_hidden(&crate::metrics::testing::text(&*bench.set), &hidden);
+        assert_hidden(&bench.text(), &hidden);
     }
 }
 
@@ -73,15 +73,14 @@ async fn a_tunnel_shows_no_key_and_the_beginning_of_the_public_one_is_recorded()
     bench.well().await;
     let public = STANDARD.encode(pair.own_public().as_bytes());
     assert_eq!(bench.sum("midwatch_vpn_key_info", &format!("key={}", &public[..8])), 1.0);
-    assert_hidden(&crate::metrics::testing::text(&*bench.set), &[pair.own]);
+    assert_hidden(&bench.text(), &[pair.own]);
 
     let server = Fake::new(&pair).await.start();
     let (rec, losses) = (crate::metrics::Recorder::default(), Default::default());
     rec.ends_at(tokio::time::Instant::now() + super::PLENTY);
     let (target, config) = (rec.target("t"), Folder::new(&pair, server, "").read().unwrap());
     let knock = crate::probe::vpn::knock::Knock::new((&rec, &target), ("t", "t", server), &config, &losses);
-    let Some(Protocol::Wireguard(wireguard)) = &bench.vpn.protocol else { panic!("another protocol") };
-    let tunnel = wireguard.knock(&knock).await.unwrap();
+    let tunnel = bench.wireguard().knock(&knock).await.unwrap();
     assert_hidden(&format!("{tunnel:?} {tunnel:#?}"), &[pair.own]);
 }
 
@@ -102,10 +101,10 @@ fn what_is_no_key_is_refused_without_showing_it() {
         fs::write(dir.path().join("own"), &text).unwrap();
         key(dir.path(), "psk", &[1; 32]);
         for (own, psk) in [("own", "psk"), ("psk", "own")] {
-            let config = format!(
+            let text_of = format!(
                 "{SERVER}private_key = {{ file = \"{own}\" }}\npreshared_key = {{ file = \"{psk}\" }}\nserver_public_key = \"{server}\""
             );
-            let problems = read(dir.path(), &config, false).unwrap_err();
+            let problems = config(dir.path(), &text_of).unwrap_err();
             assert!(
                 problems.len() == 1 && problems[0].contains("expected a key of 32 bytes in base64"),
                 "{problems:?}"
@@ -119,7 +118,7 @@ fn what_is_no_key_is_refused_without_showing_it() {
 fn all_problems_are_told_at_once() {
     let (pair, dir) = (Pair::new(), tempfile::tempdir().unwrap());
     key(dir.path(), "own", &pair.own);
-    let problems = |text: &str| read(dir.path(), &format!("{SERVER}{text}"), false).unwrap_err().join("\n");
+    let problems = |text: &str| config(dir.path(), &format!("{SERVER}{text}")).unwrap_err().join("\n");
     let said = problems("");
     assert!(said.contains("`private_key`") && said.contains("`server_public_key`"), "{said}");
     let said = problems("private_key = \"in the clear\"\nserver_public_key = \"x\"\ninside_address = \"10.0.0.1/24\"");
@@ -161,7 +160,7 @@ fn a_configuration_is_checked_without_its_keys() {
     let text = format!(
         "{SERVER}private_key = {{ file = \"gone\" }}\npreshared_key = {{ file = \"gone\" }}\nserver_public_key = \"{public}\""
     );
-    let config = std::sync::Arc::new(read(dir.path(), &text, true).unwrap());
-    crate::probe::vpn::Vpn::new(&config, &Shared::default(), None).unwrap();
-    assert!(read(dir.path(), &text, false).is_err());
+    let checked = std::sync::Arc::new(config_without_secrets(dir.path(), &text).unwrap());
+    crate::probe::vpn::Vpn::new(&checked, &Shared::default(), None).unwrap();
+    assert!(config(dir.path(), &text).is_err());
 }

@@ -9,21 +9,20 @@ mod keys;
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use boringtun::x25519::{PublicKey, StaticSecret};
 use tempfile::TempDir;
-use tokio::time::Instant;
 
-use crate::metrics::testing::Scrape;
-use crate::metrics::{Gauges, Recorder, SeriesSet};
-use crate::probe::vpn::{Config, Vpn};
-use crate::probe::{Cycle, Failure, Probe, Reason, Shared};
-use crate::settings::{Files, Rules, Section, Settings, Source};
+use super::Wireguard;
+use crate::metrics::testing::text;
+use crate::probe::vpn::protocol::Protocol;
+use crate::probe::vpn::{Config, Vpn, testing};
+use crate::probe::{Failure, Probe as _, Reason, Shared};
 
 /// The keys of both sides.
 struct Pair {
@@ -70,32 +69,18 @@ impl Folder {
     }
 
     fn read(&self) -> Result<Config, Vec<String>> {
-        read(self.dir.path(), &self.text, false)
+        testing::config(self.dir.path(), &self.text)
     }
 }
 
 fn key(dir: &Path, name: &str, bytes: &[u8]) {
-    use std::os::unix::fs::PermissionsExt as _;
     fs::write(dir.join(name), STANDARD.encode(bytes) + "\n").unwrap();
     fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// Reads a configuration: it, or its problems.
-fn read(dir: &Path, text: &str, without_secrets: bool) -> Result<Config, Vec<String>> {
-    let (file, files): (Arc<Path>, _) = (dir.join("m.toml").into(), Files::new(without_secrets));
-    let source = Source::new(&file, text, Rules::Main, &files);
-    let table = source.parse().expect("TOML");
-    let mut root = Section::root(&source, table.get_ref());
-    let config = Config::read(&mut root);
-    root.finish();
-    let problems: Vec<_> = source.into_problems().into_iter().map(|problem| problem.message).collect();
-    if problems.is_empty() { Ok(config.unwrap()) } else { Err(problems) }
-}
-
-/// A probe, and what it has recorded.
+/// A probe, and its files.
 struct Bench {
-    vpn: Vpn,
-    set: Arc<SeriesSet>,
+    bench: testing::Bench,
     _folder: Folder,
 }
 
@@ -105,19 +90,20 @@ impl Bench {
     }
 
     fn with(folder: Folder, shared: &Shared, previous: Option<&Vpn>) -> Self {
-        let config = Arc::new(folder.read().unwrap());
-        let vpn = Vpn::new(&config, shared, previous).unwrap();
-        Self { vpn, set: SeriesSet::new([("probe", "p")], Default::default()), _folder: folder }
+        let bench = testing::Bench::after(previous, folder.dir.path(), &folder.text, shared);
+        Self { bench, _folder: folder }
     }
 
-    /// One run, which may take so long.
+    /// The protocol.
+    fn wireguard(&self) -> &Wireguard {
+        match &self.bench.probe.protocol {
+            Some(Protocol::Wireguard(wireguard)) => wireguard,
+            _ => panic!("another protocol"),
+        }
+    }
+
     async fn run(&self, most: Duration) -> Result<(), Failure> {
-        let mut rec = Recorder::default();
-        rec.ends_at(Instant::now() + most);
-        self.vpn.run(Cycle::MAIN, &mut rec).await.unwrap();
-        let verdict = rec.trace().targets.into_iter().next().unwrap().verdict.unwrap();
-        rec.commit(&self.set, "main", Gauges::Replace);
-        verdict
+        self.bench.run(most).await
     }
 
     /// One run that nobody is to keep waiting.
@@ -125,14 +111,22 @@ impl Bench {
         self.run(PLENTY).await.unwrap();
     }
 
-    /// The reason of one run that fails, which waits for silence no longer than it must.
+    /// One run that fails, and waits for silence no longer than it must.
     async fn fails(&self) -> Failure {
         self.run(LITTLE).await.unwrap_err()
     }
 
-    /// The sum of a metric's series that have these labels.
     fn sum(&self, name: &str, labels: &str) -> f64 {
-        Scrape::from(&*self.set).sum(name, labels)
+        self.bench.sum(name, labels)
+    }
+
+    fn concerns(&self) -> Vec<String> {
+        self.bench.probe.concerns()
+    }
+
+    /// All series.
+    fn text(&self) -> String {
+        text(&*self.bench.set)
     }
 }
 
