@@ -50,6 +50,12 @@ fn inside_command(network: &Network) -> Command {
     network.client.command(program()).unwrap()
 }
 
+/// One run now, as a person asks for it: whether it succeeded, and what is printed.
+fn ask(network: &Network, config: &Path, name: &str) -> (bool, String) {
+    let output = inside_command(network).args(["probe", "vpn", name, "--config"]).arg(config).output().unwrap();
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
+}
+
 /// A probe's section: its protocol and server, then further lines.
 fn probe(name: &str, protocol: &str, server: &str, rest: &str) -> String {
     format!("[probe.vpn.{name}]\nprotocol = \"{protocol}\"\nserver = \"{server}\"\n{rest}\n\n")

@@ -4,7 +4,7 @@ use lab::vpn::Ocserv;
 
 use super::{network, of, probe, replies, trusting, until_all, watch};
 
-const RHYTHM: &str = "interval = \"5s\"\ntimeout = \"3s\"\n";
+const RHYTHM: &str = "interval = \"20s\"\ntimeout = \"3s\"\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ocserv_answers_and_its_certificate_is_judged() {
