@@ -81,21 +81,8 @@ async fn ocserv_asks_anyconnect_clients_to_log_in() {
     let server = Ocserv::start(&network.server, time::Duration::days(3)).await.unwrap();
     let ca = server.ca_file().display().to_string();
     let post = |body: &str| {
-        let arguments = [
-            "-sS",
-            "-i",
-            "--max-time",
-            "10",
-            "--cacert",
-            &ca,
-            "-H",
-            "X-Aggregate-Auth: 1",
-            "-b",
-            cookie,
-            "-d",
-            body,
-            &url,
-        ];
+        let arguments = ["-sS", "-i", "--max-time", "10", "--cacert", &ca, "-H", "X-Aggregate-Auth: 1", "-d", body];
+        let arguments = [&arguments[..], &["https://10.77.0.1/"]].concat();
         network.client.run("curl", &arguments).unwrap()
     };
     let init = "<?xml version=\"1.0\"?><config-auth client=\"vpn\" type=\"init\"><version who=\"vpn\">5.0</version></config-auth>";

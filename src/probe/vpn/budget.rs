@@ -120,8 +120,21 @@ mod tests {
             let again = reserve(&mut spent, address, rule, (now, now)).unwrap_err();
             assert_eq!(again.reason, Reason::RateLimited);
         }
-        let later = now + LONGEST;
+        let later = now + rule.span;
         reserve(&mut spent, SocketAddr::from(([127, 0, 0, 1], 1)), rule, (later, later)).unwrap();
         assert_eq!(spent.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rules_at_one_address_do_not_spend_each_others_turns() {
+        let (address, mut spent) = (SocketAddr::from(([127, 0, 0, 1], 443)), HashMap::new());
+        let mut now = Instant::now();
+        for _ in 0..ANYCONNECT.count {
+            reserve(&mut spent, address, ANYCONNECT, (now, now)).unwrap();
+            reserve(&mut spent, address, OPENVPN, (now, now)).unwrap();
+            now += Duration::from_secs(1);
+        }
+        assert!(reserve(&mut spent, address, ANYCONNECT, (now, now)).is_err());
+        reserve(&mut spent, address, OPENVPN, (now, now)).unwrap();
     }
 }

@@ -103,6 +103,13 @@ impl<'r> Knock<'r> {
         self.rec.add(&metrics::RETRIES, [self.name], 1.0);
     }
 
+    /// Begins to count, at 0, what the server may answer with.
+    pub(super) fn expects(&self, replies: &[Reply]) {
+        for reply in replies {
+            self.rec.add(&metrics::REPLIES, [self.name, reply.label()], 0.0);
+        }
+    }
+
     /// Counts what the server answered with.
     pub(super) fn replied(&self, reply: Reply) {
         self.rec.add(&metrics::REPLIES, [self.name, reply.label()], 1.0);

@@ -86,7 +86,6 @@ static STAGE_FAILURES: Counter<3> = Counter::new(
     &[HANDSHAKE, "overload"],
     &[HANDSHAKE, "protocol"],
     &[HANDSHAKE, "mismatch"],
-    &[HANDSHAKE, "rejected"],
     &[HANDSHAKE, "local"],
     &[INSIDE, "data_plane_timeout"],
     &[INSIDE, "timeout"],

@@ -48,16 +48,14 @@ async fn targets_inside_answer_through_the_userspace_tunnel_of_either_implementa
             (server.add_peer("10.88.0.2/32", true).unwrap(), server.add_peer("fd88::2/128", false).unwrap());
         let wrong = server.add_peer("10.88.0.3/32", false).unwrap();
         let with = |address: &str, rest: &str| format!("{RHYTHM}inside_address = \"{address}\"\n{rest}");
-        let refusals = format!(
-            "inside = [{{ tcp = \"10.88.0.1:9\" }}, {{ http = \"http://10.88.0.1:8080/nothing\" }}, \
-             {{ dns = \"lab.example\", server = \"10.88.0.1\" }}, {{ icmp = \"10.88.0.1\" }}]"
-        );
+        let refusals = "inside = [{ tcp = \"10.88.0.1:9\" }, { http = \"http://10.88.0.1:8080/nothing\" }, \
+             { dns = \"lab.example\", server = \"10.88.0.1\" }, { icmp = \"10.88.0.1\" }]";
         let daemon = watch(
             &network,
             &[
                 wireguard("good", &server, &peer, &with("10.88.0.2", &targets_v4())),
                 wireguard("six", &server, &six, &with("fd88::2", "inside = [{ icmp = \"fd88::1\", count = 2 }]")),
-                wireguard("bad", &server, &wrong, &with("10.88.0.3", &refusals)),
+                wireguard("bad", &server, &wrong, &with("10.88.0.3", refusals)),
             ]
             .concat(),
         )

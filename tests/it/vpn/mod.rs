@@ -50,6 +50,12 @@ fn inside_command(network: &Network) -> Command {
     network.client.command(program()).unwrap()
 }
 
+/// One run now, as a person asks for it: whether it succeeded, and what is printed.
+fn ask(network: &Network, config: &Path, name: &str) -> (bool, String) {
+    let output = inside_command(network).args(["probe", "vpn", name, "--config"]).arg(config).output().unwrap();
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
+}
+
 /// A probe's section: its protocol and server, then further lines.
 fn probe(name: &str, protocol: &str, server: &str, rest: &str) -> String {
     format!("[probe.vpn.{name}]\nprotocol = \"{protocol}\"\nserver = \"{server}\"\n{rest}\n\n")
@@ -97,8 +103,11 @@ fn replies(metrics: &Metrics, probe: &str, reply: &str) -> f64 {
     metrics.get("midwatch_vpn_replies_total", &[("probe", probe), ("reply", reply)]).unwrap_or(0.0)
 }
 
-/// What a probe must show: up, or the stage and the reason that it fails with.
-type Expected<'e> = (&'e str, Result<(), (&'e str, &'e str)>);
+/// Up, or the stage and the reason of a failure.
+type Verdict<'v> = Result<(), (&'v str, &'v str)>;
+
+/// What a probe must show.
+type Expected<'e> = (&'e str, Verdict<'e>);
 
 /// Whether a probe shows what it must.
 fn shows(metrics: &Metrics, (probe, expected): &Expected<'_>) -> bool {

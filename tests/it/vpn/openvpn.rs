@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lab::vpn::{Network, OpenvpnOptions, OpenvpnServer, Wrap};
 
-use super::{Expected, network, of, probe, replies, trusting, until_all, watch};
+use super::{Expected, Verdict, network, of, probe, replies, trusting, until_all, watch};
 
 /// As often as OpenVPN may be asked.
 const RHYTHM: &str = "interval = \"5s\"\ntimeout = \"2s\"\nattempts = 1\n";
@@ -43,7 +43,7 @@ async fn every_mode_is_spoken_and_every_wrong_key_has_its_reason() {
         let transport = if tcp { "transport = \"tcp\"\n" } else { "" };
         let silence = if tcp { "closed" } else { "timeout" };
         let mut text = String::new();
-        let mut expected: Vec<(String, Result<(), (&str, &str)>)> = Vec::new();
+        let mut expected: Vec<(String, Verdict<'_>)> = Vec::new();
         let mut add = |name: String, server: &OpenvpnServer, rest: &str, verdict| {
             let rhythm = if rest.contains("tls = ") { DEEP_RHYTHM } else { RHYTHM };
             text.push_str(&probe(&name, "openvpn", &server.address(), &format!("{rhythm}{transport}{rest}")));

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use lab::vpn::{Implementation, Network, Peer, WireguardServer};
 
-use super::{OFTEN, failed, inside_command, network, of, replies, until_all, watch, watch_by, wireguard, wireguard_at};
-use crate::support::{Metrics, Midwatch, eventually};
+use super::{
+    OFTEN, ask, failed, inside_command, network, of, replies, until_all, watch, watch_by, wireguard, wireguard_at,
+};
+use crate::support::{Metrics, Midwatch, Place, eventually, program};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_wrong_key_has_its_reason() {
@@ -199,4 +201,47 @@ async fn two_instances_with_one_key_are_told_of_each_other() {
     };
     assert_eq!(shown(&one).await, shown(&other).await);
     assert!(peer.public_key.starts_with(&shown(&one).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_address_of_a_name_has_a_verdict_of_its_own() {
+    let Some(network) = network() else { return };
+    let server = WireguardServer::start(&network.server, Implementation::Go).await.unwrap();
+    let peer = server.add_peer("10.88.0.2/32", false).unwrap();
+    // One of the two families is deaf.
+    network.server.rules("ip6 daddr ::1 udp dport 51820 drop").unwrap();
+    let rest = "interval = \"2s\"\ntimeout = \"1500ms\"\nattempts = 1\naddresses = \"all\"\nrequire = \"any\"";
+    let place = Place::new();
+    place.write("midwatch.toml", &place.text(&wireguard_at("w", "localhost:51820", server.public_key(), &peer, rest)));
+    let daemon = place.launch_within(&network.server, network.server.command(program()).unwrap());
+    daemon.wait_ready().await;
+    let up = |m: &Metrics, address: &str| m.get("midwatch_vpn_up", &[("server", address)]);
+    let expected = (Some(1.0), Some(0.0));
+    let seen = |m: &Metrics| (up(m, "127.0.0.1:51820"), up(m, "[::1]:51820"));
+    daemon.until("a verdict on each address", |m| (seen(m) == expected).then_some(())).await;
+    assert_eq!(of(&daemon.metrics().await, "addresses", "w"), Some(2.0));
+    network.server.rules("").unwrap();
+    daemon.until("both to be up", |m| (seen(m) == (Some(1.0), Some(1.0))).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_told_the_stages_and_what_a_failure_means() {
+    let Some(network) = network() else { return };
+    let server = WireguardServer::start(&network.server, Implementation::Go).await.unwrap();
+    let peer = server.add_peer("10.88.0.2/32", true).unwrap();
+    let inside = format!("{OFTEN}\ninside_address = \"10.88.0.2\"\ninside = [{{ icmp = \"10.88.0.1\" }}]");
+    let place = Place::new();
+    let without = Peer { preshared_key: None, ..peer.clone() };
+    let text = wireguard("good", &server, &peer, &inside) + &wireguard("bad", &server, &without, OFTEN);
+    let file = place.write("midwatch.toml", &place.text(&text));
+    let (is_good, good) = ask(&network, &file, "good");
+    assert!(is_good, "{good}");
+    for word in ["handshake", "inside", "ms"] {
+        assert!(good.contains(word), "{good}");
+    }
+    let (is_good, bad) = ask(&network, &file, "bad");
+    assert!(!is_good, "{bad}");
+    for words in ["psk_mismatch", "handshake", "has a pre-shared key for it, and none is configured here"] {
+        assert!(bad.contains(words), "{bad}");
+    }
 }
