@@ -85,6 +85,8 @@ impl Failure {
             Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => Reason::Unreachable,
             Kind::TimedOut => Reason::Timeout,
             Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof => Reason::Closed,
+            // Of WireGuard's interfaces: no peer has that address, or nobody knows where the peer is.
+            _ if matches!(error.raw_os_error(), Some(libc::ENOKEY | libc::EDESTADDRREQ)) => Reason::Unreachable,
             _ if is_local(error) => Reason::Local,
             _ => Reason::Protocol,
         };

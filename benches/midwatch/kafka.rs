@@ -225,8 +225,10 @@ async fn whole(fake: &mut Fake, full: Cost) -> Outcome<Figures> {
     let mut table = Table::new("Kafka: the daemon on the same fake cluster, with the rhythms that it has by default");
     let shown = format!("{} ({} without the program's own pages)", mb(memory.resident), mb(memory.anonymous));
     table.target("resident", shown, "< 40 MB", memory.resident < 40e6);
-    let series = last.sum("midwatch_series", &["probe=\"fake\""]);
+    let series = last.sum("midwatch_series", &[]);
     table.figure(&format!("a scrape of its {} series: size", count(series)), mb(bytes));
+    let (all, distinct) = last.label_sets();
+    table.figure("of that, label sets; those that differ", format!("{}; {}", mb(all), mb(distinct)));
     table.figure("the same: time, median; CPU", format!("{}; {}", ms(time), ms(scrape_cpu)));
     table.figure("CPU, of one core", format!("{:.1} %", used(after, before) / SETTLED.as_secs_f64() * 100.0));
     table.print();

@@ -1,5 +1,7 @@
 //! Reading what the daemon exposes.
 
+use std::collections::HashSet;
+
 use super::Outcome;
 
 /// The samples of one scrape.
@@ -37,6 +39,16 @@ impl Scrape {
         }
         buckets.0.sort_by(|a, b| a.0.total_cmp(&b.0));
         Ok(buckets)
+    }
+
+    /// The length of all label sets in bytes, and that of those that differ from each other.
+    #[allow(clippy::cast_precision_loss, reason = "lengths")]
+    pub fn label_sets(&self) -> (f64, f64) {
+        let samples = self.text.lines().filter(|line| !line.starts_with('#'));
+        let sets = samples.filter_map(|line| Some(line.split_once('{')?.1.rsplit_once('}')?.0));
+        let length = |sets: &mut dyn Iterator<Item = &str>| sets.map(str::len).sum::<usize>() as f64;
+        let distinct: HashSet<_> = sets.clone().collect();
+        (length(&mut sets.clone()), length(&mut distinct.into_iter()))
     }
 
     fn samples<'s>(&'s self, name: &'s str, labels: &'s [&'s str]) -> impl Iterator<Item = (&'s str, f64)> {

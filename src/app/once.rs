@@ -40,6 +40,9 @@ pub async fn probe(kind: &str, name: &str, config: &Path) -> Result<(String, boo
         runs => report::cycles(&title, runs.iter().map(|(cycle, run)| (*cycle, report_of(&title, run)))),
     };
     text.push_str(&spec.probe.story());
+    for (_, concern) in config.concerns.iter().filter(|(id, _)| *id == spec.id) {
+        text.push_str(&format!("warning: {concern}\n"));
+    }
     Ok((text, good))
 }
 

@@ -141,7 +141,12 @@ impl Loader {
         let reader = Reader { kinds: self.kinds, shared, files: &files, running };
         let mut problems = Vec::new();
         let mut found = Vec::new();
+        let state_dir = shared.state.dir();
         let config = self.assemble(&reader, &mut problems, &mut found);
+        if config.is_none() {
+            // What runs goes on with its own.
+            shared.state.set_dir(state_dir.as_deref());
+        }
         let problems: Problems = problems.into_iter().collect();
         let refused = config.is_none();
         self.last = Some(Last { seen: files.seen(), found, problems: problems.clone(), refused });

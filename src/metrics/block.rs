@@ -12,10 +12,13 @@ use super::{Native, RunId, label};
 /// In tests they are tiny, so that small sets of series have several.
 pub(super) const ROWS: usize = if cfg!(test) { 4 } else { 128 };
 
+/// How much room for text there is at least before a label set is added, in bytes: more than most of them take.
+const SLACK: usize = 256;
+
 /// Up to [`ROWS`] rows. Rows keep their places until one before them is removed.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
-    /// Apart, because values change with every run and label sets hardly ever.
+    /// Apart, because values change with every run and label sets hardly ever. Families may [share](Block::share) them.
     labels: Arc<Labels>,
     pub(super) data: Data,
     /// The last exemplar of a counter, or of a histogram's bucket, in the order of their places: the
@@ -24,7 +27,7 @@ pub(super) struct Block {
 }
 
 /// Rendered label sets, one after the other.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Labels {
     text: Vec<u8>,
     /// Where each one ends.
@@ -75,8 +78,8 @@ impl Labels {
 
     fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         // Doubling would waste a third of what label sets take, which is most of what series take.
-        if self.text.capacity() - self.text.len() < 256 {
-            self.text.reserve_exact(256 + self.text.len() / 4);
+        if self.text.capacity() - self.text.len() < SLACK {
+            self.text.reserve_exact(SLACK + self.text.len() / 4);
         }
         write(&mut self.text);
         // A block of rows with label values of limited length stays far below 4 GiB.
@@ -85,8 +88,26 @@ impl Labels {
 }
 
 impl Block {
-    pub(super) fn new(data: Data) -> Self {
-        Self { labels: Arc::default(), data, exemplars: Vec::new() }
+    /// An empty block. `before` is a full one of the same family, if it has any: label sets of one family are much alike, and
+    /// with as much room as those took, text does not move as it grows.
+    pub(super) fn new(data: Data, before: Option<&Self>) -> Self {
+        let room = before.map_or(0, |before| before.labels.text.len() + 2 * SLACK);
+        let labels = Labels { text: Vec::with_capacity(room), ends: Vec::new() };
+        Self { labels: Arc::new(labels), data, exemplars: Vec::new() }
+    }
+
+    /// Whether there is no room for another row.
+    pub(super) fn is_full(&self) -> bool {
+        self.len() == ROWS
+    }
+
+    /// Takes over the label sets of the other block if they are the same, so that they are kept once.
+    pub(super) fn share(&mut self, other: &Self) -> bool {
+        let same = Arc::ptr_eq(&self.labels, &other.labels) || self.labels == other.labels;
+        if same {
+            self.labels = Arc::clone(&other.labels);
+        }
+        same
     }
 
     pub(super) fn len(&self) -> usize {

@@ -33,7 +33,7 @@ impl Row {
         Self(u32::try_from(block * ROWS + place).unwrap_or(u32::MAX))
     }
 
-    fn block(self) -> usize {
+    pub(super) fn block(self) -> usize {
         self.0 as usize / ROWS
     }
 
@@ -138,7 +138,9 @@ impl Index {
             Some(block) => *block as usize,
             None => {
                 self.roomy.push(u32::try_from(family.blocks.len()).unwrap_or(u32::MAX));
-                family.blocks.push(Arc::new(Block::new(family.block_data())));
+                // It is full: none has room.
+                let block = Block::new(family.block_data(), family.blocks.last().map(|block| &**block));
+                family.blocks.push(Arc::new(block));
                 self.meta.push(Vec::new());
                 family.blocks.len() - 1
             }

@@ -48,6 +48,8 @@ pub(super) struct Run {
     pub(super) id: Option<RunId>,
     /// When the run is cut off.
     deadline: Option<Instant>,
+    /// How many operations and bytes of keys the last run that recorded anything had.
+    last: (usize, usize),
 }
 
 impl Run {
@@ -57,6 +59,11 @@ impl Run {
     }
 
     pub(super) fn push(&mut self, desc: &'static Desc, values: &[&str], value: Value) {
+        if self.ops.is_empty() {
+            // Runs of a cycle record much the same. Memory that grows step by step is copied, and leaves holes behind.
+            self.ops.reserve_exact(self.last.0 + self.last.0 / 16);
+            self.keys.reserve_exact(self.last.1 + self.last.1 / 16);
+        }
         let from = self.keys.len();
         label::push_key(&mut self.keys, values);
         // Metrics of one thing are most often recorded one after the other: what is the same again is kept once.
@@ -74,9 +81,15 @@ impl Run {
     }
 
     fn clear(&mut self) {
+        if !self.ops.is_empty() {
+            self.last = (self.ops.len(), self.keys.len());
+        }
         self.ops.clear();
-        self.ops.shrink_to(KEPT_OPS);
         self.keys.clear();
+        if self.ops.capacity() > KEPT_OPS {
+            // All of it: a part would stay in the middle of what others could use.
+            (self.ops, self.keys) = Default::default();
+        }
         self.keys.shrink_to(KEPT_OPS * 32);
         self.forgotten.clear();
     }

@@ -139,8 +139,11 @@ impl SeriesSet {
         if *old == new {
             return;
         }
-        for family in Arc::make_mut(families) {
-            Arc::make_mut(family).relabel(old.len(), &new);
+        for at in 0..families.len() {
+            let families = Arc::make_mut(families);
+            Arc::make_mut(&mut families[at]).relabel(old.len(), &new);
+            // Those before it have the new ones already.
+            (0..families[at].blocks.len()).for_each(|block| share_labels(families, at, block));
         }
         *old = new;
     }
@@ -283,8 +286,11 @@ impl State {
             return None;
         }
         *series += more;
-        let family = Arc::make_mut(&mut Arc::make_mut(families)[at]);
-        Some(index.insert(family, (identity, key), (author.cycle, author.commit), author.context.time))
+        let families = Arc::make_mut(families);
+        let family = Arc::make_mut(&mut families[at]);
+        let row = index.insert(family, (identity, key), (author.cycle, author.commit), author.context.time);
+        share_labels(families, at, row.block());
+        Some(row)
     }
 
     /// Counts what was dropped, if the owner has the counter: it is made before anything else.
@@ -322,6 +328,24 @@ impl State {
             *series -= family.series();
             index.remove(family, stale);
             *series += family.series();
+        }
+    }
+}
+
+/// Metrics of one thing are mostly recorded together and so have the same rows in the same blocks: the label sets of a block
+/// that is full are those of another family's, if it has the same ones there.
+fn share_labels(families: &mut [Arc<Family>], at: usize, block: usize) {
+    if !families[at].blocks[block].is_full() {
+        return;
+    }
+    for other in 0..families.len() {
+        let (mine, theirs) = (&families[at], &families[other]);
+        if other == at || mine.desc.labels != theirs.desc.labels {
+            continue;
+        }
+        let Some(theirs) = theirs.blocks.get(block).filter(|theirs| theirs.is_full()).map(Arc::clone) else { continue };
+        if Arc::make_mut(&mut Arc::make_mut(&mut families[at]).blocks[block]).share(&theirs) {
+            return;
         }
     }
 }

@@ -7,6 +7,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
 use rdkafka::types::RDKafkaErrorCode;
@@ -140,6 +141,33 @@ impl Cluster {
             }
         })
         .await?
+    }
+
+    /// The values of all records of a partition that a consumer can read now, in their order; of a record without one, nothing.
+    pub async fn values(&self, topic: &str, partition: i32) -> Result<Vec<Vec<u8>>> {
+        let (start, end) = self.watermarks(topic, partition).await?;
+        let mut config = self.config();
+        config.set("group.id", "lab-reader").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(start))?;
+        blocking(move || {
+            let consumer: BaseConsumer = config.create()?;
+            consumer.assign(&list)?;
+            let (mut values, mut next) = (Vec::new(), start);
+            while next < end {
+                match consumer.poll(PATIENCE) {
+                    Some(Ok(message)) => {
+                        values.push(message.payload().unwrap_or_default().to_vec());
+                        next = message.offset() + 1;
+                    }
+                    Some(Err(KafkaError::PartitionEOF(_))) => break,
+                    Some(Err(error)) => return Err(error.into()),
+                    None => return Err(Error::Unexpected(format!("nothing to read of {partition} at {next}"))),
+                }
+            }
+            Ok(values)
+        })
+        .await
     }
 
     /// Produces records, with `acks=all`. When this returns all of them are in the log. Gives their places: partition and offset.

@@ -275,3 +275,34 @@ fn churn_takes_no_memory() {
     assert_eq!(set.size(), 100 + 5);
     assert!(set.capacity() <= early * 2, "{} places after much churn, {early} after little", set.capacity());
 }
+
+#[test]
+fn families_of_the_same_rows_keep_label_sets_once() {
+    let (set, rec) = (SeriesSet::new([("site", "a")], BucketRule::default()), Recorder::default());
+    let record = |xs: &[u32], cycle| {
+        for x in xs.iter().map(u32::to_string) {
+            GAUGES.iter().for_each(|gauge| rec.set(gauge, [&x, ""], 1.0));
+            rec.add(&COUNTERS[0], [&x, ""], 1.0);
+        }
+        rec.commit(&set, cycle, Gauges::Replace);
+        set.assert_consistent();
+    };
+    let places = |block: usize| {
+        let texts =
+            set.snapshot().iter().map(|family| family.blocks[block].labels(0).as_ptr()).collect::<BTreeSet<_>>();
+        texts.len()
+    };
+    record(&[0, 1, 2, 3, 4, 5, 6, 7, 8], "main");
+    assert_eq!((places(0), places(1)), (1, 1), "blocks that are full");
+    assert_eq!(places(2), 3, "and one that others may yet differ from");
+    set.relabel([("site", "b")]);
+    set.assert_consistent();
+    assert_eq!((places(0), places(1)), (1, 1), "also with another identity");
+    // One goes, and what comes next takes its place.
+    record(&[0, 1, 2, 3, 4, 5, 7, 8], "main");
+    record(&[0, 1, 2, 3, 4, 5, 7, 8, 9], "main");
+    assert_eq!((places(0), places(1)), (1, 2), "the counter has what the gauges have not");
+    let scrape = Scrape::from(&*set);
+    assert_eq!((scrape.get("gauge_a", "site=b x=6"), scrape.get("counter_a_total", "site=b x=6")), (None, Some(1.0)));
+    assert_eq!(scrape.get("gauge_b", "site=b x=9"), Some(1.0));
+}

@@ -2,15 +2,17 @@
 
 use std::collections::HashSet;
 
+use super::client::token::is_token;
 use crate::probe::net::TlsConfig;
 use crate::settings::{Endpoint, HostPort, Invalid, Item, Secret, Section, Value};
 
 /// Kafka's own port, which an address may leave out.
 const PORT: u16 = 9092;
 /// Every key of `sasl` but `mechanism`.
-const SASL_KEYS: [&str; 11] = [
+const SASL_KEYS: [&str; 12] = [
     "username",
     "password",
+    "token",
     "token_url",
     "client_id",
     "client_secret",
@@ -53,9 +55,12 @@ pub enum ScramHash {
 
 /// Where tokens come from.
 #[derive(Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "it is in a box")]
 pub enum TokenSource {
     /// From an OAuth 2.0 server, with the client credentials grant (RFC 6749, section 4.4).
     Oauth { url: TokenUrl, client_id: String, client_secret: Secret, scope: Option<String>, tls: Option<TlsConfig> },
+    /// From whoever writes it into a file and renews it there, such as the kubelet: a file that changes is read again.
+    Given(Secret),
     /// Made by us for Amazon MSK.
     #[cfg(feature = "msk-iam")]
     MskIam { region: String, access_key_id: String, secret_access_key: Secret, session_token: Option<Secret> },
@@ -85,7 +90,7 @@ impl Mechanism {
     fn keys(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
             Self::Plain | Self::Scram(_) => (&["username", "password"], &[]),
-            Self::Oauth => (&["token_url", "client_id", "client_secret"], &["scope", "tls"]),
+            Self::Oauth => (&[], &["token", "token_url", "client_id", "client_secret", "scope", "tls"]),
             Self::MskIam => (&["region", "access_key_id", "secret_access_key"], &["session_token"]),
         }
     }
@@ -177,23 +182,7 @@ impl Sasl {
                     _ => Self::Plain { username, password },
                 })
             }
-            Mechanism::Oauth => {
-                let url = section.required::<TokenUrl>("token_url");
-                let client_id = section.required("client_id");
-                let client_secret = section.required("client_secret");
-                let scope = section.optional("scope");
-                let is_https = url.as_ref().is_none_or(|url| url.is_https);
-                if section.has("tls") && !is_https {
-                    section.problem(Some("tls"), "`tls`: `token_url` is not https");
-                }
-                let tls = TlsConfig::read(section, is_https);
-                if is_https && tls.is_none() && !section.is_table("tls") {
-                    section.problem(Some("tls"), "`tls`: `token_url` is https");
-                }
-                let (client_id, client_secret) = (client_id?, client_secret?);
-                let source = TokenSource::Oauth { url: url?, client_id, client_secret, scope, tls };
-                Some(Self::Bearer(Box::new(source)))
-            }
+            Mechanism::Oauth => Some(Self::Bearer(Box::new(read_oauth(section)?))),
             #[cfg(not(feature = "msk-iam"))]
             Mechanism::MskIam => {
                 section.ignore_rest();
@@ -215,6 +204,37 @@ impl Sasl {
             }
         }
     }
+}
+
+/// The keys of OAUTHBEARER: a token, or where to get one.
+fn read_oauth(section: &mut Section<'_>) -> Option<TokenSource> {
+    if section.has("token") {
+        for key in ["token_url", "client_id", "client_secret", "scope", "tls"] {
+            if section.has(key) {
+                section.ignore(key);
+                section.problem(Some(key), format!("`{key}`: has no meaning with a `token`"));
+            }
+        }
+        return section.checked("token", may_be_token).map(TokenSource::Given);
+    }
+    let url = section.required::<TokenUrl>("token_url");
+    let client_id = section.required("client_id");
+    let client_secret = section.required("client_secret");
+    let scope = section.optional("scope");
+    let is_https = url.as_ref().is_none_or(|url| url.is_https);
+    if section.has("tls") && !is_https {
+        section.problem(Some("tls"), "`tls`: `token_url` is not https");
+    }
+    let tls = TlsConfig::read(section, is_https);
+    if is_https && tls.is_none() && !section.is_table("tls") {
+        section.problem(Some("tls"), "`tls`: `token_url` is https");
+    }
+    let (client_id, client_secret) = (client_id?, client_secret?);
+    Some(TokenSource::Oauth { url: url?, client_id, client_secret, scope, tls })
+}
+
+fn may_be_token(token: &Secret) -> Result<(), String> {
+    if is_token(token.expose()) { Ok(()) } else { Err("holds characters that no token has".to_owned()) }
 }
 
 /// It becomes part of a host's name.

@@ -111,7 +111,10 @@ impl Probe for Kafka {
 
     /// ACLs may have been mended.
     fn reconsider(&self) {
-        self.collector.state.lock().forbidden.clear_all();
+        let mut state = self.collector.state.lock();
+        state.forbidden.clear_all();
+        // Also for topics of which settings were not told.
+        state.settings_asked = None;
     }
 
     fn story(&self) -> String {

@@ -9,7 +9,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, TimestampingFlag, recvmsg, setsockopt, sockopt,
@@ -25,6 +25,9 @@ use crate::sync::lock;
 
 /// By how much a kernel's round trip may exceed ours, which holds it: two clocks are read, and neither is exact.
 const TOLERANCE: Duration = Duration::from_micros(50);
+/// By how much the real-time clock may go on differently from the monotonic one: the two are read one after the other, and
+/// whoever reads them may be interrupted.
+const STEP: Duration = Duration::from_millis(1);
 /// How many stamps of packets sent are remembered until somebody asks.
 const REMEMBERED: usize = 64;
 
@@ -53,6 +56,8 @@ pub struct Sent {
     number: u32,
     /// When we asked for it to be sent.
     pub at: Instant,
+    /// The same by the clock that stamps are of.
+    real: SystemTime,
 }
 
 /// A packet that arrived.
@@ -62,6 +67,8 @@ pub struct Received {
     pub length: usize,
     /// When we had it.
     pub at: Instant,
+    /// The same by the clock that stamps are of.
+    real: SystemTime,
     /// When the kernel had it, since 1970.
     stamp: Option<Duration>,
 }
@@ -116,12 +123,12 @@ impl Datagrams {
     /// # Errors
     /// What the network said of the peer, also of an earlier packet: `refused`, `unreachable`; `local`.
     pub async fn send(&self, packet: &[u8]) -> Result<Sent, Failure> {
-        let at = Instant::now();
+        let (at, real) = (Instant::now(), SystemTime::now());
         self.socket.send(packet).await.map_err(|error| self.failure("send to", &error))?;
         let mut sent = lock(&self.sent);
         let number = sent.next;
         sent.next = sent.next.wrapping_add(1);
-        Ok(Sent { number, at })
+        Ok(Sent { number, at, real })
     }
 
     /// Waits for a packet; what is longer than the buffer is cut off.
@@ -135,6 +142,7 @@ impl Datagrams {
         received.map_err(|error| self.failure("receive from", &error)).map(|(length, stamp, _)| Received {
             length,
             at: Instant::now(),
+            real: SystemTime::now(),
             stamp,
         })
     }
@@ -153,7 +161,7 @@ impl Datagrams {
         let ours = received.at.saturating_duration_since(sent.at);
         let kernels = received.stamp.and_then(|arrived| arrived.checked_sub(self.stamp_of(sent)?));
         match kernels {
-            Some(kernels) if kernels <= ours + TOLERANCE => (kernels, Clock::Kernel),
+            Some(kernels) if kernels <= ours + TOLERANCE && !is_stepped(sent, received) => (kernels, Clock::Kernel),
             _ => (ours, Clock::User),
         }
     }
@@ -201,6 +209,12 @@ impl Datagrams {
     }
 }
 
+/// Whether the real-time clock was set between the two: it went on by more or less than the monotonic one.
+fn is_stepped(sent: &Sent, received: &Received) -> bool {
+    let ours = received.at.saturating_duration_since(sent.at);
+    received.real.duration_since(sent.real).map_or(true, |real| real.abs_diff(ours) > STEP)
+}
+
 /// Whether this process may send echoes.
 pub fn may_send_echoes() -> bool {
     let kinds = [(Type::RAW, Protocol::ICMPV4), (Type::DGRAM, Protocol::ICMPV4)];
@@ -222,10 +236,10 @@ fn first_allowed(domain: Domain, kinds: &[(Type, Protocol)]) -> io::Result<(Type
 /// Has everything that the socket sends leave through that interface.
 ///
 /// # Errors
-/// `local` if there is no such interface, or this process may not choose it.
+/// `unreachable` if there is no such interface, `local` if this process may not choose it.
 pub fn bind_to_device(socket: &Socket, interface: &str) -> Result<(), Failure> {
     socket.bind_device(Some(interface.as_bytes())).map_err(|error| match error.raw_os_error() {
-        Some(libc::ENODEV) => Failure::new(Reason::Local, format!("there is no interface {interface}")),
+        Some(libc::ENODEV) => Failure::new(Reason::Unreachable, format!("there is no interface {interface}")),
         _ => Failure::new(Reason::Local, format!("cannot send through the interface {interface}: {error}")),
     })
 }
@@ -278,6 +292,6 @@ mod tests {
     #[tokio::test]
     async fn an_interface_that_is_not_there_is_said() {
         let failure = Datagrams::connect("127.0.0.1:9".parse().unwrap(), Some("nowhere0")).unwrap_err();
-        assert_eq!(failure.reason, Reason::Local, "{failure}");
+        assert_eq!(failure.reason, Reason::Unreachable, "{failure}");
     }
 }

@@ -11,7 +11,7 @@ use crate::probe::{Failure, Reason};
 use crate::sync::lock;
 
 /// How many in which time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Rule {
     /// How many.
     pub(super) count: usize,
@@ -36,10 +36,10 @@ pub(super) const ANYCONNECT: Rule = Rule { count: 60, span: Duration::from_secs(
 pub(super) const TLS: Rule = Rule { count: 5, span: Duration::from_secs(1), is_of_host: false };
 
 /// When each address got, or will get, its last packets. An address that has got none for a while is forgotten.
-static SPENT: LazyLock<Mutex<HashMap<SocketAddr, VecDeque<Instant>>>> = LazyLock::new(Mutex::default);
+static SPENT: LazyLock<Mutex<Spent>> = LazyLock::new(Mutex::default);
 
-/// The longest span of a rule.
-const LONGEST: Duration = ANYCONNECT.span;
+/// By address and rule, because several servers may listen on one port: OpenVPN over UDP, and something else over TCP.
+type Spent = HashMap<(SocketAddr, Rule), VecDeque<Instant>>;
 
 /// Beyond so many addresses, those that have room again are forgotten.
 const MANY: usize = 1_000;
@@ -55,17 +55,17 @@ pub(super) async fn permit(address: SocketAddr, rule: Rule, ends: Instant) -> Re
 }
 
 fn reserve(
-    spent: &mut HashMap<SocketAddr, VecDeque<Instant>>,
+    spent: &mut Spent,
     address: SocketAddr,
     rule: Rule,
     (now, ends): (Instant, Instant),
 ) -> Result<Instant, Failure> {
     if spent.len() > MANY {
-        spent.retain(|_, turns| turns.back().is_some_and(|last| *last + LONGEST > now));
+        spent.retain(|(_, rule), turns| turns.back().is_some_and(|last| *last + rule.span > now));
     }
     // No server listens on port 0, so what all ports share has a place of its own.
     let place = if rule.is_of_host { SocketAddr::new(address.ip(), 0) } else { address };
-    let turns = spent.entry(place).or_default();
+    let turns = spent.entry((place, rule)).or_default();
     while turns.front().is_some_and(|first| *first + rule.span <= now) {
         turns.pop_front();
     }
@@ -120,8 +120,21 @@ mod tests {
             let again = reserve(&mut spent, address, rule, (now, now)).unwrap_err();
             assert_eq!(again.reason, Reason::RateLimited);
         }
-        let later = now + LONGEST;
+        let later = now + rule.span;
         reserve(&mut spent, SocketAddr::from(([127, 0, 0, 1], 1)), rule, (later, later)).unwrap();
         assert_eq!(spent.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rules_at_one_address_do_not_spend_each_others_turns() {
+        let (address, mut spent) = (SocketAddr::from(([127, 0, 0, 1], 443)), HashMap::new());
+        let mut now = Instant::now();
+        for _ in 0..ANYCONNECT.count {
+            reserve(&mut spent, address, ANYCONNECT, (now, now)).unwrap();
+            reserve(&mut spent, address, OPENVPN, (now, now)).unwrap();
+            now += Duration::from_secs(1);
+        }
+        assert!(reserve(&mut spent, address, ANYCONNECT, (now, now)).is_err());
+        reserve(&mut spent, address, OPENVPN, (now, now)).unwrap();
     }
 }

@@ -109,6 +109,9 @@ impl Settings for Config {
             Some(Name::Sstp) => tls::Config::read(section).map(ProtocolConfig::Sstp),
             None => None,
         };
+        if section.has("addresses") && !section.has("server") {
+            section.problem(Some("addresses"), "`addresses`: needs a `server`");
+        }
         if section.has("protocol") {
             if !section.has("server") {
                 section.problem(None, "missing field `server`");

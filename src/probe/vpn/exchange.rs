@@ -25,8 +25,11 @@ pub(super) enum Judged<T> {
 /// How often a peer may want another packet before it is said to be overloaded: for a cookie, for a group, and for a cookie
 /// that has become too old.
 const MOST_AGAIN: u32 = 3;
-/// Between a packet and the next one at least: wireguard-go drops what follows faster.
-const GAP: Duration = Duration::from_millis(20);
+/// Between a packet and the next one at least: wireguard-go drops what arrives within 20 ms.
+const GAP: Duration = Duration::from_millis(25);
+/// How long we go on listening after an answer that says no. Those have no proof of who sent them, and one that is forged
+/// must not hide the true one, which is on its way.
+const DOUBT: Duration = Duration::from_millis(200);
 
 /// A question's answer.
 pub(super) struct Answered<T> {
@@ -74,57 +77,71 @@ pub(super) async fn ask<Q: Question>(
         let now = socket.send(&packet).await?;
         let sent = first.filter(|_| question.is_repeated()).unwrap_or(now);
         first = Some(sent);
-        match timeout_at(deadline, wait(knock, socket, question, &mut heard)).await {
-            Ok(Ok(Some((answer, received)))) => {
-                knock.sent(metrics::HANDSHAKE, true);
-                let answer = answer?;
+        let outcome = wait(knock, socket, question, (&mut heard, deadline)).await;
+        knock.sent(metrics::HANDSHAKE, !matches!(outcome, Outcome::Silence | Outcome::Network(_)));
+        match outcome {
+            Outcome::Answer(answer, received) => {
                 let (round_trip, clock) = socket.round_trip(&sent, &received);
                 knock.timed(clock);
                 return Ok(Answered { answer, round_trip });
             }
-            Ok(Ok(None)) => {
-                knock.sent(metrics::HANDSHAKE, true);
+            Outcome::Refusal(failure) | Outcome::Network(failure) => return Err(failure),
+            Outcome::Again if again < MOST_AGAIN => {
                 again += 1;
-                if again > MOST_AGAIN {
-                    let words =
-                        format!("{} keeps asking for another packet, as a server under load does", knock.address);
-                    return Err(Failure::new(Reason::Overload, words));
-                }
                 sleep(GAP).await;
-                continue;
             }
-            Ok(Err(failure)) => {
-                knock.sent(metrics::HANDSHAKE, false);
-                return Err(failure);
+            Outcome::Again => {
+                let words = format!("{} keeps asking for another packet, as a server under load does", knock.address);
+                return Err(Failure::new(Reason::Overload, words));
             }
-            Err(_) => knock.sent(metrics::HANDSHAKE, false),
-        }
-        attempt += 1;
-        if attempt < knock.attempts {
-            knock.retried();
+            Outcome::Silence => {
+                attempt += 1;
+                if attempt < knock.attempts {
+                    knock.retried();
+                }
+            }
         }
     }
     let words = match heard {
-        false => format!("no answer from {} to {} packets", knock.address, knock.attempts),
+        false => format!("no answer from {} to {} packets", knock.address, attempt + again),
         true => format!("packets came from {}, but none that answers ours", knock.address),
     };
     Err(Failure::new(Reason::Timeout, words))
 }
 
-/// Waits for the answer; `None` is that the peer wants another packet.
+/// What became of a packet.
+enum Outcome<T> {
+    Answer(T, Received),
+    /// An answer that says no, and no other one after it.
+    Refusal(Failure),
+    /// The peer wants another packet.
+    Again,
+    /// What the network said of the peer.
+    Network(Failure),
+    Silence,
+}
+
 async fn wait<Q: Question>(
     knock: &Knock<'_>,
     socket: &Datagrams,
     question: &mut Q,
-    heard: &mut bool,
-) -> Result<Option<(Result<Q::Answer, Failure>, Received)>, Failure> {
-    let mut buffer = vec![0; 65_535];
+    (heard, mut deadline): (&mut bool, Instant),
+) -> Outcome<Q::Answer> {
+    let (mut buffer, mut refusal) = (vec![0; 65_535], None);
     loop {
-        let received = socket.receive(&mut buffer).await?;
+        let received = match timeout_at(deadline, socket.receive(&mut buffer)).await {
+            Ok(Ok(received)) => received,
+            Ok(Err(failure)) => return refusal.map_or(Outcome::Network(failure), Outcome::Refusal),
+            Err(_) => return refusal.map_or(Outcome::Silence, Outcome::Refusal),
+        };
         match question.judge(buffer.get(..received.length).unwrap_or_default()) {
-            Judged::Answer(answer) => return Ok(Some((Ok(answer), received))),
-            Judged::Again => return Ok(None),
-            Judged::Failed(failure) => return Ok(Some((Err(failure), received))),
+            Judged::Answer(answer) => return Outcome::Answer(answer, received),
+            Judged::Again => return Outcome::Again,
+            Judged::Failed(failure) if refusal.is_none() => {
+                refusal = Some(failure);
+                deadline = deadline.min(Instant::now() + DOUBT);
+            }
+            Judged::Failed(_) => knock.ignored(Ignored::Late),
             Judged::Not(why) => {
                 *heard = true;
                 knock.ignored(why);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,8 +12,8 @@ use super::budget;
 use super::config::Config;
 use super::metrics::{self, Ignored, Reply};
 use crate::metrics::{Phase, Recorder, Target};
-use crate::probe::Failure;
 use crate::probe::net::{CertInfo, Clock};
+use crate::probe::{Failure, Reason};
 use crate::sync::lock;
 
 /// A visit to one address.
@@ -31,6 +32,9 @@ pub(super) struct Knock<'r> {
     ends: Instant,
     losses: &'r Losses,
     notes: Mutex<String>,
+    /// How many packets were not taken for an answer, in the order of [`Ignored::ALL`]. Counted here, because a flood of them must
+    /// not fill the recorder.
+    ignored: [AtomicU64; Ignored::ALL.len()],
 }
 
 impl<'r> Knock<'r> {
@@ -47,12 +51,25 @@ impl<'r> Knock<'r> {
         losses.know(name);
         let ends = Instant::now() + rec.time_left();
         let (attempts, window) = (config.attempts, config.loss_window);
-        Self { rec, target, name, host, address, attempts, window, ends, losses, notes: Mutex::default() }
+        Self {
+            rec,
+            target,
+            name,
+            host,
+            address,
+            attempts,
+            window,
+            ends,
+            losses,
+            notes: Mutex::default(),
+            ignored: Default::default(),
+        }
     }
 
     /// The same visit with another end.
-    pub(super) fn until(self, ends: Instant) -> Self {
-        Self { ends, ..self }
+    pub(super) fn until(mut self, ends: Instant) -> Self {
+        self.ends = ends;
+        self
     }
 
     /// How much time is left.
@@ -62,8 +79,7 @@ impl<'r> Knock<'r> {
 
     /// Begins a stage; its end is observed, and whether it went well.
     pub(super) fn stage(&self, name: &'static str) -> Stage<'_> {
-        self.rec.set(&metrics::STAGE_SUCCESS, [self.name, name], 0.0);
-        Stage { knock: self, name, phase: self.target.phase(name) }
+        Stage { knock: self, name, phase: Some(self.target.phase(name)) }
     }
 
     /// Waits until the server's [budget] has room for one more packet that costs it memory.
@@ -87,6 +103,13 @@ impl<'r> Knock<'r> {
         self.rec.add(&metrics::RETRIES, [self.name], 1.0);
     }
 
+    /// Begins to count, at 0, what the server may answer with.
+    pub(super) fn expects(&self, replies: &[Reply]) {
+        for reply in replies {
+            self.rec.add(&metrics::REPLIES, [self.name, reply.label()], 0.0);
+        }
+    }
+
     /// Counts what the server answered with.
     pub(super) fn replied(&self, reply: Reply) {
         self.rec.add(&metrics::REPLIES, [self.name, reply.label()], 1.0);
@@ -94,7 +117,11 @@ impl<'r> Knock<'r> {
 
     /// Counts a packet that is not taken for an answer.
     pub(super) fn ignored(&self, why: Ignored) {
-        self.rec.add(&metrics::IGNORED, [self.name, why.label()], 1.0);
+        if let Some(count) =
+            Ignored::ALL.iter().zip(&self.ignored).find_map(|(each, count)| (*each == why).then_some(count))
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Counts whose clock timed a round trip.
@@ -141,11 +168,24 @@ impl<'r> Knock<'r> {
         }
     }
 
-    /// Records the verdict on the whole visit. Nothing is known of a server that was not asked.
+    /// Records the verdict on the whole visit.
     pub(super) fn verdict(&self, result: &Result<(), Failure>) {
-        use crate::probe::Reason::{Local, RateLimited};
-        if !matches!(result, Err(failure) if matches!(failure.reason, RateLimited | Local)) {
+        if says_something(result.as_ref().err()) {
             self.rec.set(&metrics::UP, [self.name], f64::from(u8::from(result.is_ok())));
+        }
+    }
+}
+
+/// Nothing is known of a server that was not asked.
+fn says_something(failure: Option<&Failure>) -> bool {
+    !failure.is_some_and(|failure| matches!(failure.reason, Reason::RateLimited | Reason::Local))
+}
+
+impl Drop for Knock<'_> {
+    fn drop(&mut self) {
+        for (why, count) in Ignored::ALL.iter().zip(&self.ignored) {
+            #[allow(clippy::cast_precision_loss, reason = "a count")]
+            self.rec.add(&metrics::IGNORED, [self.name, why.label()], count.load(Ordering::Relaxed) as f64);
         }
     }
 }
@@ -154,26 +194,44 @@ impl<'r> Knock<'r> {
 pub(super) struct Stage<'k> {
     knock: &'k Knock<'k>,
     name: &'static str,
-    phase: Phase<'k>,
+    phase: Option<Phase<'k>>,
 }
 
-impl Stage<'_> {
+impl<'k> Stage<'k> {
     /// Ends the stage well, with our own clock's time.
-    pub(super) fn done(self) {
-        self.knock.rec.set(&metrics::STAGE_SUCCESS, [self.knock.name, self.name], 1.0);
-        self.phase.done();
+    pub(super) fn done(mut self) {
+        if let Some(phase) = self.end(1.0) {
+            phase.done();
+        }
     }
 
     /// Ends the stage well, with the time of the packet that was answered.
-    pub(super) fn done_in(self, time: Duration) {
-        self.knock.rec.set(&metrics::STAGE_SUCCESS, [self.knock.name, self.name], 1.0);
-        self.phase.done_in(time);
+    pub(super) fn done_in(mut self, time: Duration) {
+        if let Some(phase) = self.end(1.0) {
+            phase.done_in(time);
+        }
     }
 
     /// Ends the stage badly.
-    pub(super) fn fail(self, failure: Failure) -> Failure {
-        self.phase.fail(&failure);
+    pub(super) fn fail(mut self, failure: Failure) -> Failure {
+        let phase = if says_something(Some(&failure)) { self.end(0.0) } else { self.phase.take() };
+        if let Some(phase) = phase {
+            phase.fail(&failure);
+        }
         failure
+    }
+
+    fn end(&mut self, success: f64) -> Option<Phase<'k>> {
+        let phase = self.phase.take()?;
+        self.knock.rec.set(&metrics::STAGE_SUCCESS, [self.knock.name, self.name], success);
+        Some(phase)
+    }
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        // The phase says that the time is over when it is dropped.
+        self.end(0.0);
     }
 }
 

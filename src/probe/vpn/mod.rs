@@ -27,7 +27,7 @@ mod tls;
 mod wireguard;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
@@ -37,6 +37,7 @@ use self::knock::{Knock, Losses};
 use self::protocol::{Opened, Protocol};
 use super::{Cycle, Failure, Floor, Probe, Reason, Shared, net};
 use crate::metrics::{Desc, Recorder};
+use crate::sync::lock;
 
 /// The probe type `vpn`.
 pub(super) struct Vpn {
@@ -45,6 +46,8 @@ pub(super) struct Vpn {
     protocol: Option<Protocol>,
     interface: Option<Interface>,
     losses: Arc<Losses>,
+    /// Targets inside that are none any more, until the next run ends their series.
+    gone: Mutex<Vec<String>>,
 }
 
 impl Probe for Vpn {
@@ -58,7 +61,6 @@ impl Probe for Vpn {
         Reason::Tls,
         Reason::Certificate,
         Reason::Protocol,
-        Reason::Rejected,
         Reason::Mismatch,
         Reason::Overload,
         Reason::Local,
@@ -74,10 +76,13 @@ impl Probe for Vpn {
     fn new(config: &Arc<Config>, shared: &Shared, previous: Option<&Self>) -> Result<Self, String> {
         let old = previous.and_then(|previous| previous.protocol.as_ref());
         let protocol = config.protocol.as_ref().map(|config| Protocol::new(config, shared, old)).transpose()?;
-        let losses = previous.filter(|previous| previous.config.server == config.server);
-        let losses = losses.map_or_else(|| Arc::new(Losses::default()), |previous| Arc::clone(&previous.losses));
+        let losses = previous.map_or_else(|| Arc::new(Losses::default()), |previous| Arc::clone(&previous.losses));
         let interface = config.interface.clone().map(Interface::new);
-        Ok(Self { config: Arc::clone(config), net: shared.net.clone(), protocol, interface, losses })
+        let labels = |config: &Config| config.inside.iter().map(|target| target.label.clone()).collect::<Vec<_>>();
+        let mut gone = previous.map_or_else(Vec::new, |previous| labels(&previous.config));
+        gone.retain(|label| !labels(config).contains(label));
+        let (net, gone) = (shared.net.clone(), Mutex::new(gone));
+        Ok(Self { config: Arc::clone(config), net, protocol, interface, losses, gone })
     }
 
     fn floor(config: &Config) -> Option<Floor> {
@@ -91,6 +96,9 @@ impl Probe for Vpn {
 
     async fn run(&self, _cycle: Cycle, rec: &mut Recorder) -> Result<(), Failure> {
         let rec = &*rec;
+        for label in std::mem::take(&mut *lock(&self.gone)) {
+            rec.end(&["inside"], &label);
+        }
         let Some(server) = &self.config.server else { return self.through_interface_alone(rec).await };
         let addresses = self.net.resolve(&server.host).await?;
         let taken = match self.config.addresses {
@@ -111,6 +119,7 @@ impl Probe for Vpn {
                 .until(Instant::now() + share * 19 / 20);
             let result = self.visit(&knock).await;
             knock.verdict(&result);
+            drop(knock);
             target.finish(result);
         }
         Ok(())
@@ -140,14 +149,20 @@ impl Vpn {
     /// Knocks at one address and asks the targets inside.
     async fn visit(&self, knock: &Knock<'_>) -> Result<(), Failure> {
         let opened = match &self.protocol {
-            Some(protocol) => protocol.knock(knock).await?,
+            Some(protocol) => {
+                knock.expects(protocol.replies());
+                protocol.knock(knock).await?
+            }
             None => Opened::Nothing,
         };
         if self.config.inside.is_empty() {
             return Ok(());
         }
         match (opened, &self.interface) {
-            (_, Some(interface)) => inside::ask(knock, &interface.visit()?, &self.config.inside).await,
+            (_, Some(interface)) => match interface.visit(knock) {
+                Ok(way) => inside::ask(knock, &way, &self.config.inside).await,
+                Err(failure) => Err(knock.stage(metrics::INSIDE).fail(failure)),
+            },
             (Opened::Tunnel(tunnel), None) => inside::ask(knock, &*tunnel, &self.config.inside).await,
             // Excluded when the configuration is read.
             (Opened::Nothing, None) => Ok(()),
@@ -163,6 +178,7 @@ impl Vpn {
             .until(Instant::now() + rec.time_left() * 19 / 20);
         let result = self.visit(&knock).await;
         knock.verdict(&result);
+        drop(knock);
         target.finish(result);
         Ok(())
     }

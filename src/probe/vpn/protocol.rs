@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::config::ProtocolConfig;
 use super::ikev2::Ikev2;
 use super::knock::Knock;
-use super::metrics;
+use super::metrics::{self, Reply};
 use super::openvpn::Openvpn;
 use super::tls::{Anyconnect, Sstp};
 use super::wireguard::{Tunnel, Wireguard};
@@ -49,6 +49,24 @@ impl Protocol {
             Self::Wireguard(_) | Self::Ikev2(_) => vec![metrics::HANDSHAKE],
             Self::Openvpn(openvpn) => openvpn.stages(),
             Self::Anyconnect(_) | Self::Sstp(_) => vec![metrics::CONNECT, metrics::TLS, metrics::HANDSHAKE],
+        }
+    }
+
+    /// What servers answer with.
+    pub(super) fn replies(&self) -> &'static [Reply] {
+        match self {
+            Self::Wireguard(_) => &[Reply::Response, Reply::Cookie],
+            Self::Openvpn(_) => &[Reply::ServerReset],
+            Self::Ikev2(_) => &[
+                Reply::SaInit,
+                Reply::Cookie,
+                Reply::NoProposal,
+                Reply::InvalidKe,
+                Reply::InvalidVersion,
+                Reply::OtherNotify,
+            ],
+            Self::Anyconnect(_) => &[Reply::AuthRequest],
+            Self::Sstp(_) => &[Reply::Accepted],
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lab::kafka::{Cluster, Record};
 use tokio::task::JoinHandle;
 
-use super::{now_ms, probe, round_began};
+use super::{LAG, QUICK, now_ms, probe, round_began};
 use crate::daemon::promtool;
 use crate::support::{Metrics, Midwatch, request};
 
@@ -199,7 +199,8 @@ async fn a_broker_that_dies_or_freezes_costs_the_others_nothing() {
         let of_round = |metrics: &&Metrics| metrics.get(PARTIAL, &[("source", "offsets")]) == Some(1.0);
         let kept = all.iter().filter(of_round).filter(|m| end_of(m, partition).is_some());
         let kept: BTreeSet<_> = kept.filter_map(round).map(f64::to_bits).collect();
-        assert!((3..=4).contains(&kept.len()), "{} rounds", kept.len());
+        // The reader may miss one of them on a busy machine.
+        assert!((2..=4).contains(&kept.len()), "{} rounds", kept.len());
         for metrics in all {
             // Sums are whole or not there, which `all_sums` asserts, and no group comes and goes with its coordinator.
             all_sums(metrics, ORDERS, true);
@@ -230,4 +231,47 @@ async fn a_broker_that_dies_or_freezes_costs_the_others_nothing() {
             );
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_no_broker_is_left_nothing_false_stays() {
+    let cluster = Cluster::start(1).await.unwrap();
+    cluster.create_topic(ORDERS.0, 2, 1, &[]).await.unwrap();
+    cluster.produce(ORDERS.0, (0..10).map(|i| Record::new(i % 2))).await.unwrap();
+    cluster.commit("group", &[(ORDERS.0, 0, 1), (ORDERS.0, 1, 1)]).await.unwrap();
+    let daemon = Midwatch::start(&probe(NAME, &cluster, QUICK)).await;
+    // What each cycle shows of the brokers' answers.
+    let told = [
+        LAG,
+        LAG_SUM,
+        END,
+        "kafka_consumergroup_info",
+        "kafka_topic_partition_leader",
+        "kafka_brokers",
+        "kafka_broker_log_dir_size_bytes",
+        "kafka_topic_size_bytes",
+    ];
+    let has = |m: &Metrics, name: &str| m.all(name, &[]).count() > 0;
+    let is_whole = |m: &Metrics| told.iter().all(|name| has(m, name)) && m.get(UP, &[("broker", "1")]) == Some(1.0);
+    daemon.until("all to be well", |m| is_whole(m).then_some(())).await;
+    let reader = Reader::start(&daemon);
+    cluster.kill(1);
+    let gone = |m: &Metrics| !told.iter().any(|name| has(m, name));
+    let metrics = daemon.until("all values to go", |m| gone(m).then(|| m.clone())).await;
+    assert_eq!(metrics.get(UP, &[("broker", "1")]), Some(0.0));
+    for source in ["offsets", "commits", "metadata", "log_dirs"] {
+        let of = [("source", source)];
+        assert_eq!(metrics.get("kafka_collector_success", &of), Some(0.0), "{source}");
+        assert_eq!(metrics.get(PARTIAL, &of), Some(1.0), "{source}");
+    }
+    let all = reader.stop().await;
+    let down = |m: &&Metrics| m.get(UP, &[("broker", "1")]) == Some(0.0);
+    assert!(all.iter().filter(down).any(|m| has(m, LAG)), "what was told before stays for a while");
+    for metrics in &all {
+        // A group without news seems to have caught up, or to stand still: sums go at once, and no lag becomes another.
+        assert!(!down(&metrics) || !has(metrics, LAG_SUM), "a sum of an outage");
+        assert!(metrics.all(LAG, &[]).all(|sample| sample.value == 4.0));
+    }
+    cluster.restart(1).await.unwrap();
+    daemon.until("all to be back", |m| is_whole(m).then_some(())).await;
 }

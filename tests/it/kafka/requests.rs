@@ -7,7 +7,8 @@ use std::time::Duration;
 use lab::kafka::fake::{Counts, FakeCluster, Question, Shape};
 use lab::until;
 
-use crate::support::{Midwatch, Place, midwatch};
+use super::QUICK;
+use crate::support::{Metrics, Midwatch, Place, Sample, midwatch};
 
 /// How many brokers there are.
 const B: usize = 12;
@@ -144,4 +145,39 @@ async fn a_fast_cycle_asks_each_broker_twice_and_is_counted_so() {
     for (api, asked) in [("ListOffsets", offsets), ("OffsetFetch", requests(&counts, Question::OffsetFetch))] {
         assert_eq!(own[api], asked as f64, "{api}: {own:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_with_other_filters_ends_what_is_outside_and_keeps_what_is_known() {
+    let shape = Shape { brokers: 2, topics: 3, partitions: 2, groups: 2, topics_of_group: 3, ..Shape::default() };
+    let fake = FakeCluster::start(Shape { is_moving: false, ..shape }).unwrap();
+    let daemon = Midwatch::start(&section(&fake, QUICK)).await;
+    let progress = "kafka_consumergroup_last_progress_timestamp_seconds";
+    let is_of = |sample: &Sample, value: &str| sample.labels.values().any(|label| label == value);
+    // Gauges of all cycles, and counters, which no later run ends by itself.
+    let is_whole = |m: &Metrics| {
+        let topics = m.all("kafka_topic_leader_changes_total", &[]).count() == 3;
+        (topics && m.all(progress, &[]).count() == 6 && m.all("kafka_topic_size_bytes", &[]).count() == 3)
+            .then(|| m.clone())
+    };
+    let before = daemon.until("all topics and groups", is_whole).await;
+    let filters = "topics = { deny = [\"topic-00001\"] }\ngroups = { allow = [\"group-00000\"] }";
+    let (status, text) = daemon.reload(&section(&fake, &format!("{QUICK}\n{filters}"))).await;
+    assert_eq!(status, 200, "{text}");
+    let outside = |m: &Metrics| {
+        let mut samples = m.0.iter().filter(|sample| sample.name.starts_with("kafka_"));
+        samples.any(|sample| is_of(sample, "topic-00001") || is_of(sample, "group-00001"))
+    };
+    let after = daemon.until("what is outside to go", |m| (!outside(m)).then(|| m.clone())).await;
+    // Nothing moves on this cluster, so that groups made their last progress when they were first seen: before the reload.
+    let kept: Vec<_> = after.all(progress, &[]).collect();
+    assert_eq!(kept.len(), 2);
+    for sample in kept {
+        let labels: Vec<_> = sample.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(before.get(progress, &labels), Some(sample.value), "{labels:?}");
+    }
+    assert_eq!(after.all("kafka_topic_leader_changes_total", &[]).count(), 2);
+    // And back.
+    daemon.reload(&section(&fake, QUICK)).await;
+    daemon.until("all topics and groups again", is_whole).await;
 }

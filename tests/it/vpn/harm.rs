@@ -54,7 +54,8 @@ fn intervals_have_floors_and_the_reason_is_said() {
     for (protocol, rest, why) in [
         ("openvpn", "interval = \"4s\"\ntimeout = \"1s\"", "connect-freq-initial"),
         ("ikev2", "mode = \"full\"\ninterval = \"5s\"\ntimeout = \"1s\"", "half-open"),
-        ("anyconnect", "tls = true\ninterval = \"19s\"\ntimeout = \"500ms\"", "max-ban-score"),
+        ("anyconnect", "interval = \"19s\"\ntimeout = \"500ms\"", "max-ban-score"),
+        ("sstp", "interval = \"4s\"\ntimeout = \"500ms\"", "TLS handshake"),
     ] {
         let (code, said) = refused(protocol, rest);
         assert!(code == Some(64) && said.contains(why), "{protocol}: {code:?}: {said}");

@@ -18,7 +18,7 @@ pub(super) static END_TO_END_LATENCY: Histogram<1> = Histogram::new(
 
 pub(super) static CONNECT_LATENCY: Histogram<1> = Histogram::new(
     "kafka_canary_connect_latency_seconds",
-    "Time that a new connection to the broker's advertised address took: name, TCP, and TLS if it is used.",
+    "Time that a new connection to the broker's advertised address took until requests may be sent: name, TCP, TLS and login if they are used, and the question for API versions.",
     &["broker"],
     LAN,
 );

@@ -11,9 +11,10 @@ use super::KafkaCanary;
 use super::config::{Config, Manage};
 use crate::metrics::testing::Scrape;
 use crate::metrics::{Gauges, Live, Recorder, SeriesSet};
-use crate::probe::kafka::access::Access;
+use crate::probe::kafka::access::{Access, Sasl, TokenSource, TokenUrl};
+use crate::probe::kafka::client::fake::{Fake, Reply};
 use crate::probe::{Cycle, Failure, Probe as _, Reason, Shared};
-use crate::settings::HostPort;
+use crate::settings::{Files, HostPort, Rules, Secret, Section, Source};
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
 
@@ -136,6 +137,38 @@ async fn an_unreachable_bootstrap_is_told_before_the_time_is_over() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let bench = bench(config(&closed.to_string()));
     assert_eq!(bench.run().await.0.unwrap_err().reason, Reason::Refused);
+}
+
+/// A secret is read from a file or a variable, and from nowhere else.
+fn secret() -> Secret {
+    let folder = tempfile::tempdir().unwrap();
+    let path: Arc<std::path::Path> = folder.path().join("midwatch.toml").into();
+    std::fs::write(folder.path().join("secret"), "hunter2").unwrap();
+    let files = Files::new(false);
+    let source = Source::new(&path, "secret = { file = \"secret\" }", Rules::Main, &files);
+    let table = source.parse().unwrap();
+    Section::root(&source, table.get_ref()).required("secret").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_token_server_costs_no_more_than_the_time_of_a_run_and_no_session_stays() {
+    // The kernel takes connections; nobody answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string().parse().unwrap();
+    let broker = Fake::start(|_| Reply::Silence).await;
+    let url = TokenUrl { address, path: "/token".to_owned(), is_https: false };
+    let source =
+        TokenSource::Oauth { url, client_id: "id".to_owned(), client_secret: secret(), scope: None, tls: None };
+    let mut config = config(&broker.address.to_string());
+    (config.access.sasl, config.sla) = (Some(Sasl::Bearer(Box::new(source))), Duration::from_secs(1));
+    let bench = bench(config);
+    let run = tokio::time::timeout(Duration::from_secs(60), bench.run()).await.expect("the run ends");
+    let failure = run.0.unwrap_err();
+    assert_eq!(failure.reason, Reason::Timeout, "{failure}");
+    // librdkafka's threads wait for tokens too: they have to get over it, or clients would never end.
+    let books = Arc::downgrade(&bench.probe.session.lock().unwrap().as_ref().unwrap().books);
+    drop(bench);
+    until("the session to end", async || books.upgrade().is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -70,6 +70,15 @@ async fn real_brokers_let_us_in_and_keep_us_out() {
     let failure = fails(&access(folder.path(), &text, "-").unwrap()).await;
     assert_eq!(failure.reason, Reason::Closed);
     assert!(failure.detail.contains("want a login?"), "{failure}");
+    // A token from a file.
+    let text = format!(
+        "bootstrap = [\"{}\"]\ntls = {{ ca_file = {:?} }}\nsasl = {{ mechanism = \"OAUTHBEARER\", token = SECRET }}\n",
+        cluster.bootstrap(),
+        files.ca
+    );
+    ask(&access(folder.path(), &text, &user.token(300)).unwrap()).await.unwrap();
+    let expired = access(folder.path(), &text, &user.token(-300)).unwrap();
+    assert_eq!(ask(&expired).await.unwrap_err().reason, Reason::Auth);
     // A token from a token server, which the broker takes or does not.
     let (server, _task) = token_server(user.token(300)).await;
     let text = |ca: &Path| {
@@ -190,6 +199,11 @@ fn keys_are_checked() {
         ("tls = false", "missing field `bootstrap`"),
         ("bootstrap = []", "expected at least one address"),
         ("bootstrap = [\"k1\"]\nsasl = { username = \"u\" }", "missing field `mechanism`"),
+        (
+            "bootstrap = [\"k1\"]\nsasl = { mechanism = \"OAUTHBEARER\", token = SECRET, scope = \"s\" }",
+            "`scope`: has no meaning with a `token`",
+        ),
+        ("bootstrap = [\"k1\"]\nsasl = { mechanism = \"OAUTHBEARER\" }", "missing field `token_url`"),
         ("bootstrap = [\"k1\"]\nsasl = { mechanism = \"PLAIN\", username = \"u\" }", "missing field `password`"),
         (
             "bootstrap = [\"k1\"]\nsasl = { mechanism = \"PLAIN\", username = \"u\", password = SECRET, scope = \"s\" }",

@@ -22,7 +22,7 @@ mod peer;
 mod reader;
 #[cfg(test)]
 mod tests;
-mod token;
+pub(super) mod token;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

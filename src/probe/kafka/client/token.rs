@@ -25,7 +25,7 @@ use crate::settings::Secret;
 
 /// The longest answer of a token server that is read. Tokens have some kilobytes.
 const LONGEST_ANSWER: usize = 256 << 10;
-/// How long a token is used whose server does not say how long it holds ("recommended", RFC 6749, section 5.1).
+/// How long a token is used of which nobody says how long it holds ("recommended", RFC 6749, section 5.1).
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 /// The longest lifetime that is believed.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(86_400);
@@ -41,7 +41,8 @@ pub(super) struct Tokens {
 }
 
 enum Source {
-    Oauth(Oauth),
+    Oauth(Box<Oauth>),
+    Given(Secret),
     #[cfg(feature = "msk-iam")]
     MskIam(MskIam),
 }
@@ -53,14 +54,15 @@ impl Tokens {
     /// What is wrong with a certificate or name, in words.
     pub(super) fn new(source: &TokenSource, net: &Net) -> Result<Self, String> {
         let source = match source {
-            TokenSource::Oauth { url, client_id, client_secret, scope, tls } => Source::Oauth(Oauth {
+            TokenSource::Oauth { url, client_id, client_secret, scope, tls } => Source::Oauth(Box::new(Oauth {
                 net: net.clone(),
                 tls: tls.as_ref().map(|tls| tls.build(net)).transpose()?,
                 url: url.clone(),
                 client_id: client_id.clone(),
                 client_secret: client_secret.clone(),
                 scope: scope.clone(),
-            }),
+            })),
+            TokenSource::Given(token) => Source::Given(token.clone()),
             #[cfg(feature = "msk-iam")]
             TokenSource::MskIam { region, access_key_id, secret_access_key, session_token } => {
                 let session_token = session_token.as_ref().map(Secret::expose);
@@ -92,6 +94,7 @@ impl Tokens {
         let asked = Instant::now();
         let (token, lifetime) = match &self.source {
             Source::Oauth(oauth) => oauth.fetch().await?,
+            Source::Given(token) => (Zeroizing::new(token.expose().to_owned()), UNKNOWN_LIFETIME),
             #[cfg(feature = "msk-iam")]
             Source::MskIam(msk) => msk.sign(std::time::SystemTime::now())?,
         };
@@ -205,12 +208,17 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Result<(Zeroizing<String>
     }
     let token = text("access_token")
         .ok_or_else(|| Failure::new(Reason::Protocol, "the answer is not JSON with an `access_token`"))?;
-    // It becomes part of a message whose fields end with control characters (RFC 6750, section 2.1 has what it may hold).
-    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !is_token(token) {
         return Err(Failure::new(Reason::Protocol, "the token holds characters that no token has"));
     }
     let lifetime = json.get("expires_in").and_then(serde_json::Value::as_u64);
     Ok((Zeroizing::new(token.to_owned()), lifetime.map_or(UNKNOWN_LIFETIME, Duration::from_secs)))
+}
+
+/// Whether it can be a token: it becomes part of a message whose fields end with control characters (RFC 6750, section 2.1 has
+/// what it may hold).
+pub(in super::super) fn is_token(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A value as it is written in a form (`application/x-www-form-urlencoded`).

@@ -17,7 +17,7 @@ use super::super::client::api::metadata::{Broker, Metadata, Topology};
 use super::super::client::api::quorum::DescribeQuorum;
 use super::super::client::api::{Api, Request};
 use super::super::client::{BrokerAddress, Lane};
-use super::super::state::{GroupKind, SETTINGS, Source};
+use super::super::state::{GroupKind, SETTINGS, Source, TopicState};
 use super::{Answers, Collector, tally, wall};
 use crate::probe::{Failure, Reason};
 
@@ -130,7 +130,7 @@ impl Collector {
         let requests = brokers.iter().map(|broker| (*broker, ListGroups)).collect();
         let answers = self.ask_each(Lane::Main, requests).await;
         let (mut listed, mut silent) = (Vec::new(), BTreeSet::new());
-        let mut refused = None;
+        let (mut refused, mut is_forbidden) = (None, false);
         for (broker, answer) in &answers {
             match answer {
                 Ok(listing) if listing.error.is_ok() => {
@@ -139,6 +139,7 @@ impl Collector {
                 }
                 Ok(listing) => {
                     if listing.error.is_forbidden() {
+                        is_forbidden = true;
                         self.forbidden(Api::ListGroups, listing.error);
                     }
                     refused.get_or_insert_with(|| listing.error.failure("ListGroups"));
@@ -146,6 +147,9 @@ impl Collector {
                 }
                 Err(_) => drop(silent.insert(*broker)),
             }
+        }
+        if !is_forbidden && silent.len() < answers.len() {
+            self.state.lock().forbidden.clear(Api::ListGroups);
         }
         self.note(Source::Groups, (answers.len(), silent.len()), began);
         let listed = self.settle(listed).await;
@@ -248,11 +252,12 @@ impl Collector {
         let (topics, is_recent): (Vec<_>, bool) = {
             let state = self.state.lock();
             let is_recent = state.settings_asked.is_some_and(|asked| asked.elapsed() < SETTINGS_AGE);
-            let is_new = |known: &&Arc<str>| !is_recent || state.topics[&***known].min_isr.is_none();
+            let is_wanted = |topic: &TopicState| !is_recent || (topic.min_isr.is_none() && !topic.is_secret);
             if state.forbidden.holds(Api::DescribeConfigs) {
                 return;
             }
-            (state.topics.keys().filter(is_new).cloned().collect(), is_recent)
+            let wanted = state.topics.iter().filter(|(_, topic)| is_wanted(topic));
+            (wanted.map(|(name, _)| Arc::clone(name)).collect(), is_recent)
         };
         if topics.is_empty() {
             return;
@@ -276,10 +281,14 @@ impl Collector {
                 }
                 state.set_settings(&config.topic, config.error, &config.values);
             }
+            // A right may be missing for some topics only: then the others are still worth asking about.
+            if told > 0 || state.topics.values().any(|topic| topic.min_isr.is_some()) {
+                state.forbidden.clear(Api::DescribeConfigs);
+                return;
+            }
         }
-        match forbidden {
-            Some(error) => self.forbidden(Api::DescribeConfigs, error),
-            None => self.state.lock().forbidden.clear(Api::DescribeConfigs),
+        if let Some(error) = forbidden {
+            self.forbidden(Api::DescribeConfigs, error);
         }
     }
 
@@ -295,7 +304,10 @@ impl Collector {
         let controller = match self.client.version(broker, Lane::Main, DescribeQuorum::API).await {
             Ok(None) => self.state.lock().topology.as_ref().map(|topology| topology.controller),
             Ok(Some(_)) => match self.client.ask_any(&DescribeQuorum).await {
-                Ok(quorum) if quorum.error.is_ok() => Some(quorum.leader),
+                Ok(quorum) if quorum.error.is_ok() => {
+                    self.state.lock().forbidden.clear(Api::DescribeQuorum);
+                    Some(quorum.leader)
+                }
                 Ok(quorum) if quorum.error.is_forbidden() => {
                     self.forbidden(Api::DescribeQuorum, quorum.error);
                     None

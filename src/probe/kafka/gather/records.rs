@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -24,9 +25,11 @@ impl Collector {
     pub(super) async fn gather_records(&self) {
         let wanted = self.wanted_records();
         let (began, asked) = (Instant::now(), wanted.len());
+        let is_forbidden = AtomicBool::new(false);
         let read = stream::iter(wanted).map(async |(leader, request): (i32, FetchOne)| {
             let answer = self.client.ask(leader, Lane::Main, &request).await.ok()?;
             if answer.error.is_forbidden() {
+                is_forbidden.store(true, Ordering::Relaxed);
                 self.forbidden(Api::Fetch, answer.error);
             }
             // Records without a timestamp have -1.
@@ -42,6 +45,9 @@ impl Collector {
                 self.state.lock().set_record((&topic, partition), offset, timestamp);
             }
         }
+        if told > 0 && !is_forbidden.load(Ordering::Relaxed) {
+            self.state.lock().forbidden.clear(Api::Fetch);
+        }
         self.note(Source::TimeLag, (asked, asked - told), began);
     }
 
@@ -54,7 +60,7 @@ impl Collector {
             for commit in &topic.commits {
                 let Some((target, known)) = commit.target(log, state.offsets_round) else { continue };
                 let offset = target.committed.max(target.start);
-                let is_known = commit.record.is_some_and(|(read, _)| read == offset);
+                let is_known = commit.record.as_deref().is_some_and(|(read, _)| *read == offset);
                 if offset < target.end && !is_known && wanted.len() < MOST_RECORDS {
                     let (topic, partition, leader_epoch) = (Arc::clone(name), commit.partition, known.leader_epoch);
                     let request = FetchOne { topic, partition, leader_epoch, offset };

@@ -61,8 +61,11 @@ pub(in super::super) static IMBALANCE: Gauge<1> = Gauge::new(
     &["broker"],
 );
 
-pub(in super::super) static DIR_SIZE: Gauge<2> =
-    Gauge::new("kafka_broker_log_dir_size_bytes", "Size of all replicas in the log directory.", &["broker", "log_dir"]);
+pub(in super::super) static DIR_SIZE: Gauge<2> = Gauge::new(
+    "kafka_broker_log_dir_size_bytes",
+    "Size of the replicas in the log directory; with a filter of topics, of those that it admits.",
+    &["broker", "log_dir"],
+);
 
 pub(in super::super) static DIR_TOTAL: Gauge<2> = Gauge::new(
     "kafka_broker_log_dir_total_bytes",

@@ -38,10 +38,10 @@ struct Tally {
 
 pub(super) fn show(state: &mut State, sink: &mut Sink<'_>) {
     let State { gone_topics, gone_groups, topics, groups, .. } = state;
-    for topic in gone_topics.drain(..).filter(|topic| !topics.contains_key(topic)) {
+    for topic in gone_topics.round().into_iter().filter(|topic| !topics.contains_key(topic)) {
         sink.rec.end(&["topic"], &topic);
     }
-    for group in gone_groups.drain(..).filter(|group| !groups.contains_key(group)) {
+    for group in gone_groups.round().into_iter().filter(|group| !groups.contains_key(group)) {
         sink.rec.end(&["consumergroup"], &group);
     }
     show_counters(state, sink);

@@ -135,8 +135,8 @@ impl GroupView<'_> {
             sink.set_some(&GROUP_DRAIN, labels, topic.drain.seconds());
             let ages: Option<Vec<_>> = topic.commits.iter().map(|commit| commit.age).collect();
             sink.set_some(&GROUP_LAG_SECONDS_MAX, labels, ages.and_then(|ages| ages.into_iter().reduce(f64::max)));
-            let headroom = lags.iter().filter_map(|(lag, _)| lag.headroom).reduce(f64::min);
-            sink.set_some(&GROUP_HEADROOM, labels, headroom);
+            let headroom = lags.iter().filter_map(|(lag, _)| lag.headroom).reduce(f32::min);
+            sink.set_some(&GROUP_HEADROOM, labels, headroom.map(f64::from));
         }
         let partitions = self.log.partitions.len();
         let committed = topic
@@ -156,5 +156,33 @@ impl GroupView<'_> {
             let owned = owned.get(self.topic).map_or(0, BTreeSet::len);
             sink.set(&GROUP_UNASSIGNED, labels, count(partitions.saturating_sub(owned)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_lags_as_many_are_shown_as_of_others_and_the_same_ones_each_time() {
+        let commit = |partition: i32, end| Commit {
+            partition,
+            offset: 10,
+            lag: Some((Lag::new(10, Some(0), end), 1)),
+            age: None,
+            record: None,
+        };
+        let mut group = GroupState::default();
+        for topic in ["a", "b"] {
+            // Of the second topic one lags more than all others.
+            let commits = (0..300).map(|index| commit(index, if (topic, index) == ("b", 299) { 31 } else { 30 }));
+            group.topics.insert(topic.into(), GroupTopic { commits: commits.collect(), ..GroupTopic::default() });
+        }
+        let shown = most_lagging(&group, 1);
+        let expected: BTreeSet<_> = (0..19).map(|index| ("a", index)).chain([("b", 299)]).collect();
+        assert_eq!(shown, expected);
+        // What is not known does not lag.
+        group.topics.values_mut().flat_map(|topic| &mut topic.commits).for_each(|commit| commit.lag = None);
+        assert!(most_lagging(&group, 1).is_empty());
     }
 }

@@ -90,8 +90,9 @@ pub(in super::super) struct Commit {
     pub(in super::super) lag: Option<(Lag, u64)>,
     /// The age of the first unread record in seconds, if it could be found out in that round.
     pub(in super::super) age: Option<f64>,
-    /// The first unread record that was read last, where records are read: its offset and timestamp.
-    pub(in super::super) record: Option<(i64, i64)>,
+    /// The first unread record that was read last: its offset and timestamp. In a box, because most clusters are not asked for
+    /// records, and there are very many commits.
+    pub(in super::super) record: Option<Box<(i64, i64)>>,
 }
 
 /// What a commit and the ends of a log amount to.
@@ -104,7 +105,7 @@ pub(in super::super) struct Lag {
     /// Whether the commit lies beyond the end of the log.
     pub(in super::super) ahead: bool,
     /// The share of the retained records that may be deleted before any is lost; none without the log's start.
-    pub(in super::super) headroom: Option<f64>,
+    pub(in super::super) headroom: Option<f32>,
 }
 
 impl Lag {
@@ -112,9 +113,13 @@ impl Lag {
     pub(in super::super) fn new(committed: i64, start: Option<i64>, end: i64) -> Self {
         let first = committed.max(start.unwrap_or(0));
         let headroom = start.filter(|start| *start < end).map(|start| {
-            #[allow(clippy::cast_precision_loss, reason = "a share does not need the last bits of an offset")]
-            let share = (committed - start) as f64 / (end - start) as f64;
-            share.clamp(0.0, 1.0)
+            #[allow(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                reason = "a share does not need the last bits of an offset"
+            )]
+            let share = ((committed - start) as f64 / (end - start) as f64).clamp(0.0, 1.0) as f32;
+            share
         });
         Self {
             records: end.saturating_sub(first).max(0),
@@ -151,7 +156,7 @@ impl State {
             if may_be_moving && admits(&name) && round.saturating_sub(group.listed) <= KEPT {
                 self.groups.insert(name, group);
             } else {
-                self.gone_groups.push(name);
+                self.gone_groups.extend([name]);
             }
         }
     }
@@ -270,7 +275,7 @@ impl State {
             let Ok(at) = commits.commits.binary_search_by_key(&index, |commit| commit.partition) else { continue };
             let commit = &mut commits.commits[at];
             if commit.target(log, round).is_some_and(|(target, _)| target.committed.max(target.start) == offset) {
-                commit.record = Some((offset, timestamp));
+                commit.record = Some(Box::new((offset, timestamp)));
             }
         }
     }
@@ -283,10 +288,10 @@ impl State {
             for commit in &mut topic.commits {
                 let Some((target, _)) = commit.target(log, round) else { continue };
                 let first = target.committed.max(target.start);
-                let read = commit.record.filter(|(offset, _)| *offset == first);
+                let read = commit.record.as_deref().filter(|(offset, _)| *offset == first);
                 // A record from the future, by this machine's clock, is as young as can be.
-                let age = |(_, timestamp): (i64, i64)| {
-                    super::super::show::number(wall_ms.saturating_sub(timestamp).max(0)) / 1000.0
+                let age = |(_, timestamp): &(i64, i64)| {
+                    super::super::show::number(wall_ms.saturating_sub(*timestamp).max(0)) / 1000.0
                 };
                 commit.age = if first >= target.end { Some(0.0) } else { read.map(age) };
             }

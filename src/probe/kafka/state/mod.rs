@@ -36,6 +36,26 @@ impl Shared {
     }
 }
 
+/// Names that are gone.
+///
+/// Their series are ended in two rounds: what the first one recorded never shows if a reload cut it off.
+#[derive(Debug, Default)]
+pub(super) struct Gone(Vec<(Arc<str>, bool)>);
+
+impl Gone {
+    /// Adds names.
+    fn extend(&mut self, names: impl IntoIterator<Item = Arc<str>>) {
+        self.0.extend(names.into_iter().map(|name| (name, false)));
+    }
+
+    /// Those whose series are to end with this round.
+    pub(super) fn round(&mut self) -> Vec<Arc<str>> {
+        let names = self.0.iter().map(|(name, _)| Arc::clone(name)).collect();
+        self.0.retain_mut(|(_, is_second)| !std::mem::replace(is_second, true));
+        names
+    }
+}
+
 /// What is known of a cluster.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -47,9 +67,9 @@ pub(super) struct State {
     pub(super) stale: bool,
     pub(super) topics: BTreeMap<Arc<str>, TopicState>,
     pub(super) groups: BTreeMap<Arc<str>, GroupState>,
-    /// Topics and groups that were deleted, whose series are to end with the next round of the cluster cycle.
-    pub(super) gone_topics: Vec<Arc<str>>,
-    pub(super) gone_groups: Vec<Arc<str>>,
+    /// Topics and groups that were deleted, whose series are to end with the next rounds of the cluster cycle.
+    pub(super) gone_topics: Gone,
+    pub(super) gone_groups: Gone,
     pub(super) moves: Moves,
     /// The brokers that have series.
     pub(super) seen_brokers: BTreeSet<i32>,
@@ -93,4 +113,20 @@ impl State {
 /// Whether something told in `round` is still to be shown in the round `now`.
 pub(super) fn is_fresh(round: u64, now: u64) -> bool {
     round != 0 && now.saturating_sub(round) <= KEPT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_ended_twice() {
+        let mut gone = Gone::default();
+        gone.extend(["a".into()]);
+        assert_eq!(gone.round(), ["a".into()]);
+        gone.extend(["b".into()]);
+        assert_eq!(gone.round(), ["a".into(), "b".into()]);
+        assert_eq!(gone.round(), ["b".into()]);
+        assert!(gone.round().is_empty());
+    }
 }

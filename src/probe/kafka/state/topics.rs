@@ -29,6 +29,8 @@ pub(in super::super) struct TopicState {
     pub(in super::super) count_changed: Option<f64>,
     /// How many replicas in sync producers with acks=all need.
     pub(in super::super) min_isr: Option<usize>,
+    /// Whether an ACL forbids to know its settings; then it is asked for them no more often than it has to be.
+    pub(in super::super) is_secret: bool,
     /// Whether offsets may have no record.
     holes: Holes,
 }
@@ -137,6 +139,7 @@ impl State {
             state.count_changed = Some(wall);
         }
         state.partitions.truncate(now);
+        state.partitions.reserve_exact(now.saturating_sub(before));
         let leader_changes = self.counters.leader_changes.entry(Arc::clone(&topic.name)).or_default();
         for (index, partition) in topic.partitions.iter().enumerate() {
             match state.partitions.get_mut(index) {
@@ -150,6 +153,7 @@ impl State {
     /// The settings of a topic that matter here.
     pub(in super::super) fn set_settings(&mut self, topic: &str, error: ErrorCode, values: &[(Box<str>, Box<str>)]) {
         let Some(state) = self.topics.get_mut(topic) else { return };
+        state.is_secret = error.is_forbidden();
         if !error.is_ok() {
             return;
         }
@@ -269,6 +273,17 @@ mod tests {
         assert_eq!(state.topics["orders"].partitions[0].start, (0, 0));
         round(&mut state, 8, (Some(0), 10), 3);
         assert_eq!(shown(&state), Some((7, 0)));
+    }
+
+    #[test]
+    fn settings_that_an_acl_hides_are_known_to_be_hidden_until_they_are_told() {
+        let mut state = State::default();
+        state.set_topology(topology(7), |_| true, 0.0);
+        assert!(!state.topics["orders"].is_secret);
+        state.set_settings("orders", ErrorCode(29), &[]);
+        assert!(state.topics["orders"].is_secret && state.topics["orders"].min_isr.is_none());
+        state.set_settings("orders", ErrorCode::NONE, &[(MIN_ISR.into(), "2".into())]);
+        assert!(!state.topics["orders"].is_secret && state.topics["orders"].min_isr == Some(2));
     }
 
     #[tokio::test]

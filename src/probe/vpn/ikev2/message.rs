@@ -15,6 +15,10 @@ const KE: u8 = 34;
 const NONCE: u8 = 40;
 const NOTIFY: u8 = 41;
 const IKE_SA_INIT: u8 = 34;
+const INFORMATIONAL: u8 = 37;
+/// The major version of IKEv1, and the part of the octet that holds it.
+const VERSION_1: u8 = 0x10;
+const MAJOR: u8 = 0xf0;
 const VERSION: u8 = 0x20;
 const INITIATOR: u8 = 0x08;
 const RESPONSE: u8 = 0x20;
@@ -86,6 +90,8 @@ pub(super) struct Initiation {
     pub(super) spi: [u8; 8],
     pub(super) nonce: [u8; 32],
     pub(super) group: Group,
+    /// Whether that is the one that the responder wanted instead of another.
+    pub(super) has_other_group: bool,
     pub(super) public: Vec<u8>,
     pub(super) cookie: Option<Cookie>,
 }
@@ -206,7 +212,8 @@ pub enum Answer {
     Other,
 }
 
-/// Reads a response: the initiator's SPI that it answers, and what it says. `None` if it is no response to IKE_SA_INIT.
+/// Reads a response: the initiator's SPI that it answers, and what it says. `None` if it is no response to IKE_SA_INIT. That a
+/// version is not spoken, responders say in an informational exchange, or in the version that they speak (strongSwan's receiver.c).
 pub fn read(packet: &[u8]) -> Option<([u8; 8], Answer)> {
     let header = packet.get(..HEADER)?;
     let spi: [u8; 8] = header.get(..8)?.try_into().ok()?;
@@ -215,14 +222,20 @@ pub fn read(packet: &[u8]) -> Option<([u8; 8], Answer)> {
     let [first, version, exchange, flags] = header.get(16..20)?.try_into().ok()?;
     let is_response = flags & RESPONSE != 0 && flags & INITIATOR == 0;
     let is_first = header.get(20..24)? == [0; 4];
-    if !is_whole || version & 0xf0 != VERSION || exchange != IKE_SA_INIT || !is_response || !is_first {
+    if is_whole && version & MAJOR == VERSION_1 {
+        return Some((spi, Answer::InvalidVersion));
+    }
+    let is_known = matches!(exchange, IKE_SA_INIT | INFORMATIONAL);
+    if !is_whole || version & MAJOR != VERSION || !is_known || !is_response || !is_first {
         return None;
     }
     let mut seen = Seen::default();
     let (mut kind, mut rest) = (first, packet.get(HEADER..)?);
     for _ in 0..MAX_PAYLOADS {
         if kind == 0 {
-            return rest.is_empty().then(|| seen.answer()).flatten().map(|answer| (spi, answer));
+            let answer = rest.is_empty().then(|| seen.answer()).flatten();
+            let fits = |answer: &Answer| exchange == IKE_SA_INIT || *answer == Answer::InvalidVersion;
+            return answer.filter(fits).map(|answer| (spi, answer));
         }
         let length = usize::from(u16::from_be_bytes(rest.get(2..4)?.try_into().ok()?));
         let content = rest.get(PAYLOAD_HEADER..length)?;
@@ -322,11 +335,19 @@ mod tests {
         let good = response(&[(41, notify(14, &[]))]);
         assert!(read(&good).is_some());
         // The major version, the exchange, the flags, the message's number, the length.
-        for (place, value) in [(17, 0x10), (18, 35), (19, 0x08), (19, 0x28), (23, 1), (27, 99), (31, 3), (31, 200)] {
+        for (place, value) in
+            [(17, 0x30), (18, 35), (18, 37), (19, 0x08), (19, 0x28), (23, 1), (27, 99), (31, 3), (31, 200)]
+        {
             let mut bad = good.clone();
             bad[place] = value;
             assert_eq!(read(&bad), None, "{place} {value}");
         }
+        let mut version = response(&[(41, notify(5, &[]))]);
+        version[18] = INFORMATIONAL;
+        assert_eq!(read(&version), Some((OURS, Answer::InvalidVersion)));
+        let mut older = good.clone();
+        (older[17], older[18], older[23]) = (0x10, 5, 9);
+        assert_eq!(read(&older), Some((OURS, Answer::InvalidVersion)));
         for end in 0..good.len() {
             assert_eq!(read(&good[..end]), None);
         }
@@ -339,7 +360,15 @@ mod tests {
         for is_acceptable in [false, true] {
             let cookie = is_acceptable.then(|| Cookie(vec![7; 20]));
             let group = Group::Curve25519;
-            let request = Initiation { is_acceptable, spi: OURS, nonce: [3; 32], group, public: vec![5; 32], cookie };
+            let request = Initiation {
+                is_acceptable,
+                spi: OURS,
+                nonce: [3; 32],
+                group,
+                has_other_group: false,
+                public: vec![5; 32],
+                cookie,
+            };
             let mut packet = request.packet((address, address));
             assert_eq!(u32::from_be_bytes(packet[24..28].try_into().unwrap()) as usize, packet.len());
             assert_eq!(packet[16], if is_acceptable { NOTIFY } else { SA });

@@ -132,7 +132,7 @@ fn in_words(reply: Reply) -> &'static str {
     match reply {
         Reply::SaInit => "accepted our proposal",
         Reply::NoProposal => "is there, and accepted none of our proposals",
-        Reply::InvalidKe => "is there, and wants a Diffie-Hellman group that we do not have",
+        Reply::InvalidKe => "is there, and wants another Diffie-Hellman group",
         Reply::InvalidVersion => "is there, and speaks another version of IKE",
         _ => "is there, and answered with a notification",
     }
@@ -163,6 +163,14 @@ struct Talk<'k> {
     wanted: Wanted,
 }
 
+impl Talk<'_> {
+    /// Whether our public value is of that group because the responder wanted it.
+    fn has_changed_to(&self, group: u16) -> bool {
+        let is_current = |current: &Initiation| current.group as u16 == group && current.has_other_group;
+        self.current.as_ref().is_some_and(is_current)
+    }
+}
+
 impl Question for Talk<'_> {
     type Answer = Reply;
 
@@ -173,7 +181,7 @@ impl Question for Talk<'_> {
             (Wanted::Cookie(cookie), Some(current)) => current.cookie = Some(cookie),
             (Wanted::Group(group), Some(current)) => {
                 self.group = group;
-                current.group = group;
+                (current.group, current.has_other_group) = (group, true);
                 current.public = public_value(group)?;
             }
             // The same again finds the half-open SA that it may have left; another would leave one more.
@@ -205,6 +213,13 @@ impl Question for Talk<'_> {
         }
         match answer {
             Answer::Accepted => Judged::Answer(Reply::SaInit),
+            // The network may deliver twice what has been heeded already.
+            Answer::Cookie(cookie)
+                if self.current.as_ref().is_some_and(|current| current.cookie == Some(cookie.clone())) =>
+            {
+                Judged::Not(Ignored::Late)
+            }
+            Answer::InvalidKe(group) if self.has_changed_to(group) => Judged::Not(Ignored::Late),
             Answer::Cookie(cookie) => {
                 self.knock.replied(Reply::Cookie);
                 self.wanted = Wanted::Cookie(cookie);
@@ -231,7 +246,15 @@ fn initiation(mode: Mode, group: Group) -> Result<Initiation, Failure> {
     fill(&mut nonce)?;
     // Zero is "no SPI" (RFC 7296, section 3.1).
     spi[0] |= 1;
-    Ok(Initiation { is_acceptable: mode == Mode::Full, spi, nonce, group, public: public_value(group)?, cookie: None })
+    Ok(Initiation {
+        is_acceptable: mode == Mode::Full,
+        spi,
+        nonce,
+        group,
+        has_other_group: false,
+        public: public_value(group)?,
+        cookie: None,
+    })
 }
 
 fn fill(bytes: &mut [u8]) -> Result<(), Failure> {

@@ -70,7 +70,8 @@ impl Page {
     }
 
     pub(super) fn label(&self) -> String {
-        format!("{}{}", self.url.authority, self.url.path)
+        let of_host = self.host.as_ref().map_or_else(String::new, |host| format!(" of {host}"));
+        format!("{}{}{of_host}", self.url.authority, self.url.path)
     }
 
     /// The whole request (RFC 9112, section 3).

@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::icmp::Echo;
-use super::{Check, Heard, Inside, Times, Way};
-use crate::probe::net::{Connected, Datagrams, connect_through, may_send_echoes, read_failure};
+use super::{Check, Heard, Inside, NO_ANSWER, Times, Way};
+use crate::probe::net::{Connected, Datagrams, Received, Sent, connect_through, may_send_echoes, read_failure};
+use crate::probe::vpn::knock::Knock;
 use crate::probe::{Failure, Reason};
 
 /// The most that is read of an answer before it is judged to be none.
@@ -30,6 +31,7 @@ pub(in crate::probe::vpn) struct Interface {
 /// The interface during one visit.
 pub(in crate::probe::vpn) struct Visit<'i> {
     interface: &'i Interface,
+    knock: &'i Knock<'i>,
     /// How many packets it had sent before.
     before: u64,
     /// How many we have handed to it since, at least.
@@ -59,10 +61,10 @@ impl Interface {
     /// Begins a visit.
     ///
     /// # Errors
-    /// `local` if there is no such interface.
-    pub(in crate::probe::vpn) fn visit(&self) -> Result<Visit<'_>, Failure> {
-        let gone = || Failure::new(Reason::Local, format!("there is no interface {}", self.name));
-        Ok(Visit { interface: self, before: self.packets_sent().ok_or_else(gone)?, sent: AtomicU64::new(0) })
+    /// `unreachable` if there is no such interface: a tunnel that is gone.
+    pub(in crate::probe::vpn) fn visit<'i>(&'i self, knock: &'i Knock<'i>) -> Result<Visit<'i>, Failure> {
+        let gone = || Failure::new(Reason::Unreachable, format!("there is no interface {}", self.name));
+        Ok(Visit { interface: self, knock, before: self.packets_sent().ok_or_else(gone)?, sent: AtomicU64::new(0) })
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -78,6 +80,13 @@ impl Interface {
 impl Visit<'_> {
     fn name(&self) -> Option<&str> {
         Some(&self.interface.name)
+    }
+
+    /// The time between the two.
+    fn round_trip(&self, socket: &Datagrams, sent: &Sent, received: &Received) -> Duration {
+        let (time, clock) = socket.round_trip(sent, received);
+        self.knock.timed(clock);
+        time
     }
 
     fn count(&self, packets: u64) {
@@ -96,7 +105,7 @@ impl Way for Visit<'_> {
             let received = socket.receive(&mut buffer).await?;
             let message = socket.message(buffer.get(..received.length).unwrap_or_default());
             if echo.is_answered_by(message, to.is_ipv4()) {
-                return Ok(socket.round_trip(&sent, &received).0);
+                return Ok(self.round_trip(&socket, &sent, &received));
             }
         }
     }
@@ -106,9 +115,10 @@ impl Way for Visit<'_> {
         to: SocketAddr,
         say: &[u8],
         listen: &(dyn Fn(&[u8]) -> Heard + Sync),
-        _until: Instant,
+        until: Instant,
     ) -> Result<Times, Failure> {
-        let Connected { mut stream, handshake, .. } = connect_through(to, &self.interface.name).await?;
+        let Connected { mut stream, handshake, clock, .. } = connect_through(to, &self.interface.name).await?;
+        self.knock.timed(clock);
         // The first packet and the acknowledgement of its answer.
         self.count(2);
         if say.is_empty() {
@@ -119,7 +129,9 @@ impl Way for Visit<'_> {
         self.count(1);
         let (mut bytes, mut first) = (Vec::new(), None);
         loop {
-            let read = stream.read_buf(&mut bytes).await.map_err(|error| read_failure("read", &error))?;
+            let silence = |_| Failure::new(Reason::Timeout, NO_ANSWER);
+            let read = timeout_at(until, stream.read_buf(&mut bytes)).await.map_err(silence)?;
+            let read = read.map_err(|error| read_failure("read", &error))?;
             let answer = *first.get_or_insert_with(|| began.elapsed());
             match listen(&bytes) {
                 Heard::All(result) => return result.map(|()| Times { connect: handshake, answer: Some(answer) }),
@@ -148,7 +160,7 @@ impl Way for Visit<'_> {
         loop {
             let received = socket.receive(&mut buffer).await?;
             if let Heard::All(result) = listen(buffer.get(..received.length).unwrap_or_default()) {
-                return result.map(|()| socket.round_trip(&sent, &received).0);
+                return result.map(|()| self.round_trip(&socket, &sent, &received));
             }
         }
     }

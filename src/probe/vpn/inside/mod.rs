@@ -48,6 +48,9 @@ pub(in crate::probe::vpn) enum Check {
     Dns(Lookup),
 }
 
+/// What is said of a server inside that takes a connection and then says nothing: the way there is good.
+pub(super) const NO_ANSWER: &str = "it took the connection, and then no answer came";
+
 /// What was made of the bytes that have arrived so far.
 pub enum Heard {
     /// It is not all yet.
@@ -121,7 +124,14 @@ pub(super) async fn ask<W: Way>(knock: &Knock<'_>, way: &W, targets: &[Inside]) 
             first = first.and(Err(told));
         }
     }
-    match first.and_then(|()| way.prove()) {
+    // Of packets that went elsewhere, silence says nothing.
+    let is_silent = |failure: &Failure| failure.reason == Reason::DataPlaneTimeout;
+    let result = match (first, way.prove()) {
+        (Ok(()), proof) => proof,
+        (Err(failure), Err(proof)) if is_silent(&failure) => Err(proof),
+        (Err(failure), _) => Err(failure),
+    };
+    match result {
         Ok(()) => {
             stage.done();
             Ok(())
@@ -153,12 +163,17 @@ async fn one<W: Way>(knock: &Knock<'_>, way: &W, target: &Inside, until: Instant
             Ok(())
         }
         Check::Dns(lookup) => {
-            let (id, query) = lookup.query()?;
-            let listen = |bytes: &[u8]| dns::judge(bytes, id);
-            let time = timeout_at(until, way.question(lookup.server(), &query, &listen, until));
-            let time = time.await.map_err(|_| silent())??;
-            told(time);
-            Ok(())
+            for attempt in 0..knock.attempts {
+                let now = Instant::now();
+                let share = now + until.saturating_duration_since(now) / (knock.attempts - attempt);
+                let (id, query) = lookup.query()?;
+                let listen = |bytes: &[u8]| dns::judge(bytes, id);
+                if let Ok(answer) = timeout_at(share, way.question(lookup.server(), &query, &listen, share)).await {
+                    told(answer?);
+                    return Ok(());
+                }
+            }
+            Err(silent())
         }
     }
 }

@@ -14,7 +14,7 @@ use super::packet::{self, Inner, Segment};
 use super::session::{Data, MAX_PACKET, Turn, random};
 use super::stream::{Stage, Stream};
 use crate::probe::net::{Datagrams, Received, Sent};
-use crate::probe::vpn::inside::{Heard, Times, Way};
+use crate::probe::vpn::inside::{Heard, NO_ANSWER, Times, Way};
 use crate::probe::vpn::knock::Knock;
 use crate::probe::vpn::metrics::Ignored;
 use crate::probe::{Failure, Reason};
@@ -267,7 +267,7 @@ impl Way for Tunnel<'_> {
         let connect = connect?;
         let Ok(answer) = timeout_at(silence, self.talk(&mut talk, say, listen)).await else {
             self.reset(&mut talk).await;
-            return Err(Failure::new(Reason::DataPlaneTimeout, "it accepted the connection, and then no answer came"));
+            return Err(Failure::new(Reason::Timeout, NO_ANSWER));
         };
         self.end(&mut talk, until).await;
         Ok(Times { connect, answer: answer? })
