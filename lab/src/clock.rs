@@ -3,6 +3,7 @@
 //! libfaketime 0.9.10 fails `clock_nanosleep` until a time of the monotonic clock, which is how Python's `time.sleep` waits. Rust's
 //! standard library and tokio wait otherwise.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -31,14 +32,25 @@ impl Clock {
 
     /// Starts a program with this clock. It should not outlive the clock.
     pub fn start(&self, launch: Launch) -> Result<Server> {
-        let launch = launch
-            .env("LD_PRELOAD", self.library.as_os_str())
-            .env("FAKETIME_TIMESTAMP_FILE", self.file.as_os_str())
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let launch = self.environment().into_iter().fold(launch, |launch, (name, value)| launch.env(name, value));
         let server = launch.start()?;
-        self.started.lock().unwrap_or_else(PoisonError::into_inner).push(server.pid());
+        self.started(server.pid());
         Ok(server)
+    }
+
+    /// What a program must find in its environment to have this clock, for one that is started otherwise; see [`Clock::started`].
+    pub fn environment(&self) -> [(&'static str, &OsStr); 4] {
+        [
+            ("LD_PRELOAD", self.library.as_os_str()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file.as_os_str()),
+            ("FAKETIME_NO_CACHE", OsStr::new("1")),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", OsStr::new("1")),
+        ]
+    }
+
+    /// Remembers a process that was started with this clock, to remove what it leaves behind.
+    pub fn started(&self, pid: u32) {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
     }
 
     /// Sets the clock to so many seconds after the right time, at once.

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use lab::clock::Clock;
 use lab::vpn::{Implementation, Network, Peer, WireguardServer};
 
 use super::{
@@ -125,14 +125,10 @@ async fn first_packet(network: &Network, server: &WireguardServer, peer: &Peer) 
     }
 }
 
-/// The program with a wall clock that is off by what the file says.
-fn clocked(network: &Network, clock: &Path) -> Command {
+/// The program with that wall clock.
+fn clocked(network: &Network, clock: &Clock) -> Command {
     let mut command = inside_command(network);
-    command
-        .env("LD_PRELOAD", lab::binary::FAKETIME.find().unwrap())
-        .env("DONT_FAKE_MONOTONIC", "1")
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("FAKETIME_TIMESTAMP_FILE", clock);
+    command.envs(clock.environment());
     command
 }
 
@@ -141,32 +137,34 @@ async fn a_clock_that_is_stepped_blinds_no_running_probe_and_is_named_after_a_re
     let Some(network) = network() else { return };
     let server = WireguardServer::start(&network.server, Implementation::Go).await.unwrap();
     let peer = server.add_peer("10.88.0.2/32", false).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let clock = folder.path().join("clock");
-    std::fs::write(&clock, "+0\n").unwrap();
+    let clock = Clock::new().unwrap();
     let mut daemon = watch_by(&network, &wireguard("w", &server, &peer, OFTEN), clocked(&network, &clock)).await;
+    let remember = |daemon: &Midwatch| clock.started(daemon.child.id().unwrap());
+    remember(&daemon);
     let answered = |m: &Metrics| replies(m, "w", "response");
     let mut before = until_all(&daemon, &[("w", Ok(()))]).await;
     let started = before.get("midwatch_probe_last_run_timestamp_seconds", &[("probe", "w")]).unwrap();
-    for step in ["-1h\n", "+0\n", "+1h\n", "+0\n"] {
-        std::fs::write(&clock, step).unwrap();
+    for step in [-3_600, 0, 3_600, 0] {
+        clock.step(step).unwrap();
         let enough = answered(&before) + 3.0;
         before = daemon.until("handshakes", |m| (answered(m) >= enough).then(|| m.clone())).await;
         let now = before.get("midwatch_probe_last_run_timestamp_seconds", &[("probe", "w")]).unwrap();
-        assert_eq!((now - started).abs() > 3_000.0, step != "+0\n", "the step has no effect");
-        assert_eq!(failed(&before, "w", "handshake", "timeout"), 0.0, "{step}{}", daemon.log());
+        assert_eq!((now - started).abs() > 3_000.0, step != 0, "the step has no effect");
+        assert_eq!(failed(&before, "w", "handshake", "timeout"), 0.0, "{step}: {}", daemon.log());
     }
 
     // An hour ahead, the server sees the future; then a process that knows only the clock.
-    std::fs::write(&clock, "+1h\n").unwrap();
+    clock.step(3_600).unwrap();
     daemon.restart_as(clocked(&network, &clock)).await;
+    remember(&daemon);
     until_all(&daemon, &[("w", Ok(()))]).await;
     let state = daemon.place.folder.path().join("state/wireguard");
     let mark = || std::fs::read_dir(&state).ok().and_then(|mut files| files.next());
     eventually("the mark", async || mark().map(drop)).await;
     assert!(!daemon.log().contains("is behind"), "{}", daemon.log());
-    std::fs::write(&clock, "+0\n").unwrap();
+    clock.step(0).unwrap();
     daemon.restart_as(clocked(&network, &clock)).await;
+    remember(&daemon);
     until_all(&daemon, &[("w", Err(("handshake", "clock_behind")))]).await;
     let said = daemon.log();
     assert!(
