@@ -85,6 +85,27 @@ async fn a_cookie_is_sent_back_with_all_else_as_it_was() {
 }
 
 #[tokio::test]
+async fn what_the_network_delivers_twice_is_heeded_once() {
+    let (port, requests) = responder_at("127.0.0.3", |number, all| {
+        let of = spi(&all[number - 1]);
+        let cookie = || response(&of, 16390, b"cookie");
+        let group = || response(&of, 17, &14_u16.to_be_bytes());
+        match number {
+            1 => vec![cookie(), cookie()],
+            2 => vec![group(), group()],
+            _ => vec![cookie(), group(), response(&of, 14, &[])],
+        }
+    })
+    .await;
+    let bench = bench_at("127.0.0.3", port, "mode = \"full\"\n");
+    bench.run(TIME).await.unwrap();
+    assert_eq!(bench.sum("midwatch_vpn_replies_total", "reply=cookie"), 1.0);
+    assert_eq!(bench.sum("midwatch_vpn_replies_total", "reply=invalid_ke_payload"), 1.0);
+    assert_eq!(requests.await.unwrap().len(), 3);
+    assert!(bench.sum("midwatch_vpn_ignored_packets_total", "why=late") >= 2.0);
+}
+
+#[tokio::test]
 async fn cookie_after_cookie_is_overload() {
     let (port, _) = responder(|number, all| vec![response(&spi(&all[number - 1]), 16390, &[number as u8; 8])]).await;
     assert_eq!(bench(port, "").run(TIME).await.unwrap_err().reason, Reason::Overload);

@@ -193,6 +193,20 @@ async fn a_server_that_wraps_nothing_is_told_from_one_that_is_down() {
 }
 
 #[tokio::test]
+async fn a_no_that_anybody_can_say_does_not_hide_the_true_answer() {
+    let wrap = Kind::Crypt.server(1);
+    let (port, _) = server(move |_, packets| {
+        let session = session_of(packets.last().unwrap());
+        vec![reset(&Wrap::None, session), reset(&Wrap::None, session), reset(&wrap, session)]
+    })
+    .await;
+    let bench = bench(Kind::Crypt, port, "");
+    bench.run(TIME).await.unwrap();
+    assert_eq!(bench.sum("midwatch_vpn_stage_failures_total", "reason=wrap_mismatch"), 0.0);
+    assert_eq!(bench.sum("midwatch_vpn_ignored_packets_total", "why=late"), 1.0);
+}
+
+#[tokio::test]
 async fn silence_says_what_it_can_mean() {
     let (port, packets) = server(|_, _| Vec::new()).await;
     let failure = bench(Kind::None, port, "").run(Duration::from_millis(300)).await.unwrap_err();
