@@ -130,7 +130,7 @@ async fn an_interface_leads_inside_and_packets_leave_by_it() {
         .until("verdicts", |m| {
             let is_outer_dead = super::failed(m, "outer", "inside", "data_plane_timeout") > 0.0
                 || super::failed(m, "outer", "inside", "unreachable") > 0.0;
-            let is_nowhere = has_failed_here(m, "nowhere");
+            let is_nowhere = has_failed(m, "nowhere", "unreachable");
             (of(m, "up", "good") == Some(1.0) && is_outer_dead && is_nowhere).then(|| m.clone())
         })
         .await;
@@ -143,9 +143,9 @@ async fn an_interface_leads_inside_and_packets_leave_by_it() {
     assert!(daemon.log().contains("there is no interface absent0"), "{}", daemon.log());
 }
 
-/// Whether a run has failed because of what this machine lacks.
-fn has_failed_here(metrics: &Metrics, probe: &str) -> bool {
-    let labels = [("probe", probe), ("reason", "local")];
+/// Whether a run has failed for that reason.
+fn has_failed(metrics: &Metrics, probe: &str, reason: &str) -> bool {
+    let labels = [("probe", probe), ("reason", reason)];
     metrics.all("midwatch_probe_failures_total", &labels).any(|sample| sample.value > 0.0)
 }
 
@@ -180,7 +180,7 @@ async fn the_userspace_tunnel_needs_no_rights_and_what_does_says_so_at_load() {
     daemon.wait_ready().await;
     let metrics = daemon
         .until("verdicts", |m| {
-            let is_local = has_failed_here(m, "device");
+            let is_local = has_failed(m, "device", "local");
             (of(m, "up", "tunnel") == Some(1.0) && is_local).then(|| m.clone())
         })
         .await;
