@@ -194,7 +194,7 @@ pub(super) static ADDRESSES: Gauge<0> =
 
 pub(super) static KEY_INFO: Gauge<2> = Gauge::new(
     "midwatch_vpn_key_info",
-    "Always 1; the beginning of our public key. One that two instances of midwatch show moves the tunnel back and forth between them.",
+    "Always 1; the beginning of our public key, which no two instances of midwatch may share, because the tunnel would move back and forth.",
     &["server", "key"],
 );
 

@@ -26,6 +26,8 @@ const GAP: Duration = Duration::from_millis(25);
 /// Our ports inside are at least this (RFC 6335, section 6), and so many are remembered.
 const FIRST_PORT: u16 = 49_152;
 const PORTS: usize = 256;
+/// After so many handshakes in a row that nobody answers, our stamps may be too early although they were accepted before.
+const SILENCES: u32 = 3;
 /// The longest packet over UDP.
 pub(super) const MAX_PACKET: usize = 65_535;
 
@@ -75,6 +77,8 @@ struct State {
     written: Option<Duration>,
     /// Whether the server has accepted a stamp of `tunn`.
     is_accepted: bool,
+    /// How many handshakes in a row nobody has answered.
+    silences: u32,
 }
 
 /// What a packet of a handshake is.
@@ -128,6 +132,7 @@ impl Session {
             mark,
             written: mark,
             is_accepted: false,
+            silences: 0,
         };
         let echo = AtomicU32::new(u32::from_be_bytes(random()?));
         let (turn, foreign, ports) = (Arc::default(), AtomicU32::new(0), Mutex::default());
@@ -230,7 +235,7 @@ impl Turn {
         match state.tunn.decapsulate(None, packet, &mut buffer) {
             TunnResult::WriteToNetwork(keepalive) => {
                 (state.asked, state.opened, state.mark) = (None, Some(index), Some(stamp));
-                state.is_accepted = true;
+                (state.is_accepted, state.silences) = (true, 0);
                 Handshake::Accepted(keepalive.to_vec())
             }
             TunnResult::Done => Handshake::Cookie,
@@ -342,10 +347,14 @@ impl Turn {
     /// Those of a new session.
     pub(super) fn catch_up(&self, now: Option<Duration>) -> Result<(), Failure> {
         let mut state = lock(&self.session.state);
-        // Stamps that the server has accepted are late enough, and it may be the clock that is wrong now.
-        if state.is_accepted || now.is_none_or(|now| now <= state.stamp() + TOLERANCE) {
+        state.silences += 1;
+        // Stamps that the server has accepted were late enough: one packet that is lost is no reason to follow a clock that may
+        // be the one that is wrong.
+        let is_enough = !state.is_accepted || state.silences >= SILENCES;
+        if !is_enough || now.is_none_or(|now| now <= state.stamp() + TOLERANCE) {
             return Ok(());
         }
+        (state.is_accepted, state.silences) = (false, 0);
         let (tunn, anchor, prefix) = tunn(&self.session.keys)?;
         let earlier = state.prefixes.0;
         (state.tunn, state.anchor, state.prefixes) = (tunn, anchor, (prefix, Some(earlier)));
