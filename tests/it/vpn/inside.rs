@@ -114,6 +114,10 @@ async fn an_interface_leads_inside_and_packets_leave_by_it() {
     let section = |name: &str, interface: &str, targets: &str| {
         format!("[probe.vpn.{name}]\n{RHYTHM}interface = \"{interface}\"\n{targets}\n\n")
     };
+    // A tunnel whose program is dead: packets that are sent through it leave by nothing.
+    network.client.ip(&["tuntap", "add", "dev", "dead0", "mode", "tun"]).unwrap();
+    network.client.ip(&["addr", "add", "10.99.0.2/24", "dev", "dead0"]).unwrap();
+    network.client.ip(&["link", "set", "dead0", "up"]).unwrap();
     // The cable answers at the server's outer address: through the tunnel's interface, nobody does.
     let outer = "inside = [{ icmp = \"10.77.0.1\" }]";
     let daemon = watch(
@@ -122,6 +126,7 @@ async fn an_interface_leads_inside_and_packets_leave_by_it() {
             section("good", client.interface(), &targets()),
             section("outer", client.interface(), outer),
             section("nowhere", "absent0", outer),
+            section("dead", "dead0", "inside = [{ icmp = \"10.99.0.1\", count = 2 }]"),
         ]
         .concat(),
     )
@@ -130,8 +135,13 @@ async fn an_interface_leads_inside_and_packets_leave_by_it() {
         .until("verdicts", |m| {
             let is_outer_dead = super::failed(m, "outer", "inside", "data_plane_timeout") > 0.0
                 || super::failed(m, "outer", "inside", "unreachable") > 0.0;
+<<<<<<< HEAD
             let is_nowhere = super::failed(m, "nowhere", "inside", "unreachable") > 0.0;
-            (of(m, "up", "good") == Some(1.0) && is_outer_dead && is_nowhere).then(|| m.clone())
+=======
+            let is_nowhere = has_failed(m, "nowhere", "unreachable");
+>>>>>>> v-lab
+            let is_dead = super::failed(m, "dead", "inside", "wrong_interface") > 0.0;
+            (of(m, "up", "good") == Some(1.0) && is_outer_dead && is_nowhere && is_dead).then(|| m.clone())
         })
         .await;
     let failures: Vec<_> = metrics
@@ -143,9 +153,9 @@ async fn an_interface_leads_inside_and_packets_leave_by_it() {
     assert!(daemon.log().contains("there is no interface absent0"), "{}", daemon.log());
 }
 
-/// Whether a run has failed because of what this machine lacks.
-fn has_failed_here(metrics: &Metrics, probe: &str) -> bool {
-    let labels = [("probe", probe), ("reason", "local")];
+/// Whether a run has failed for that reason.
+fn has_failed(metrics: &Metrics, probe: &str, reason: &str) -> bool {
+    let labels = [("probe", probe), ("reason", reason)];
     metrics.all("midwatch_probe_failures_total", &labels).any(|sample| sample.value > 0.0)
 }
 
@@ -180,7 +190,7 @@ async fn the_userspace_tunnel_needs_no_rights_and_what_does_says_so_at_load() {
     daemon.wait_ready().await;
     let metrics = daemon
         .until("verdicts", |m| {
-            let is_local = has_failed_here(m, "device");
+            let is_local = has_failed(m, "device", "local");
             (of(m, "up", "tunnel") == Some(1.0) && is_local).then(|| m.clone())
         })
         .await;
