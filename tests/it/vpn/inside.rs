@@ -135,11 +135,7 @@ async fn an_interface_leads_inside_and_packets_leave_by_it() {
         .until("verdicts", |m| {
             let is_outer_dead = super::failed(m, "outer", "inside", "data_plane_timeout") > 0.0
                 || super::failed(m, "outer", "inside", "unreachable") > 0.0;
-<<<<<<< HEAD
             let is_nowhere = super::failed(m, "nowhere", "inside", "unreachable") > 0.0;
-=======
-            let is_nowhere = has_failed(m, "nowhere", "unreachable");
->>>>>>> v-lab
             let is_dead = super::failed(m, "dead", "inside", "wrong_interface") > 0.0;
             (of(m, "up", "good") == Some(1.0) && is_outer_dead && is_nowhere && is_dead).then(|| m.clone())
         })
