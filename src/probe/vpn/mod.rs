@@ -4,7 +4,7 @@
 //! the tunnel that the handshake opened (WireGuard), or through an interface that somebody else keeps up. So a server that is
 //! down, one that answers but leads nowhere, and one that works are told apart.
 //!
-//! Handshakes cost servers memory, and some shut everybody out when there are too many: each address has a [budget](budget) that
+//! Handshakes cost servers memory, and some shut everybody out when there are too many: each address has a [budget] that
 //! all probes share, and intervals have a floor.
 
 mod budget;
