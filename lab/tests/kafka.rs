@@ -51,7 +51,7 @@ async fn a_cluster_survives_what_is_done_to_it() {
         member.wait_assigned(3).await.unwrap();
         member.wait_consumed(30).await.unwrap();
     }
-    modern.pause();
+    modern.pause().await.unwrap();
     let groups = lab::until("commits of the members", Duration::from_secs(30), async || {
         let groups = cluster.describe_groups().await.map_err(|error| error.to_string())?;
         let done = |group| (0..3).all(|i| groups.get(&key(group, "orders", i)).is_some_and(|row| row.lag == Some(0)));

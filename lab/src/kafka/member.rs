@@ -32,6 +32,8 @@ pub struct Member {
 struct Shared {
     stop: AtomicBool,
     paused: AtomicBool,
+    /// What has become of that.
+    is_paused: AtomicBool,
     consumed: AtomicU64,
     assignment: Mutex<Vec<(String, i32)>>,
     failure: Mutex<String>,
@@ -71,9 +73,14 @@ impl Member {
         self.shared.assignment.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops reading; it stays a member and keeps its partitions. Returns before the last records are read.
-    pub fn pause(&self) {
+    /// Stops reading; it stays a member and keeps its partitions. When this returns nothing more is read, unless partitions are
+    /// shared out anew: what comes then may bring some records before it is paused too.
+    pub async fn pause(&self) -> Result<()> {
         self.shared.paused.store(true, Ordering::Relaxed);
+        until("a consumer to pause", Duration::from_secs(30), async || {
+            if self.shared.is_paused.load(Ordering::Relaxed) { Ok(()) } else { Err(self.failure()) }
+        })
+        .await
     }
 
     /// Reads on.
@@ -137,6 +144,7 @@ impl Shared {
                 let done = if wanted { consumer.pause(&assigned) } else { consumer.resume(&assigned) };
                 if done.is_ok() {
                     paused = wanted;
+                    self.is_paused.store(paused, Ordering::Relaxed);
                 }
             }
             *known = list;
