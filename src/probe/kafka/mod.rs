@@ -20,6 +20,8 @@ mod timeline;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 pub(super) use self::canary::KafkaCanary;
 use self::config::Config;
 use self::gather::Collector;
@@ -84,9 +86,30 @@ impl Probe for Kafka {
         let (collector, rec) = (&self.collector, &*rec);
         // A broker that does not answer must leave time to show what the others said.
         let time = rec.time_left();
-        if !time.is_zero() {
-            collector.client.hurry(time * 3 / 4);
+        if time.is_zero() {
+            return self.gather(cycle, rec).await;
         }
+        collector.client.hurry(time * 3 / 4);
+        client::until(Instant::now() + time * 9 / 10, self.gather(cycle, rec)).await
+    }
+
+    /// ACLs may have been mended.
+    fn reconsider(&self) {
+        let mut state = self.collector.state.lock();
+        state.forbidden.clear_all();
+        // Also for topics of which settings were not told.
+        state.settings_asked = None;
+    }
+
+    fn story(&self) -> String {
+        report::render(&self.collector.state.lock())
+    }
+}
+
+impl Kafka {
+    /// One run of a cycle. What was gathered shows when it ends, however it ends.
+    async fn gather(&self, cycle: Cycle, rec: &Recorder) -> Result<(), Failure> {
+        let collector = &self.collector;
         let shown = |view| Shown { collector, rec, view };
         match cycle.name {
             OFFSETS => {
@@ -107,17 +130,5 @@ impl Probe for Kafka {
             }
             _ => collector.try_listeners(rec).await,
         }
-    }
-
-    /// ACLs may have been mended.
-    fn reconsider(&self) {
-        let mut state = self.collector.state.lock();
-        state.forbidden.clear_all();
-        // Also for topics of which settings were not told.
-        state.settings_asked = None;
-    }
-
-    fn story(&self) -> String {
-        report::render(&self.collector.state.lock())
     }
 }

@@ -47,6 +47,17 @@ use crate::sync::lock;
 /// How long one broker of several may stay silent before the next is asked beside it.
 const STAGGER: Duration = Duration::from_secs(1);
 
+tokio::task_local! {
+    /// When the run that asks has to have its answers.
+    static ENDS: Instant;
+}
+
+/// Does the work of a run, whose requests wait for no broker beyond that time: several that hang one after the other would
+/// otherwise use up more than the run has.
+pub async fn until<T>(ends: Instant, work: impl Future<Output = T>) -> T {
+    ENDS.scope(ends, work).await
+}
+
 /// Which of a broker's connections a request takes. A broker answers the requests of a connection one after the other, so
 /// that slow ones need their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +138,9 @@ impl Client {
 
     /// How long a request may take now.
     pub fn limit(&self) -> Duration {
-        Duration::from_nanos(self.shared.current_limit.load(Ordering::Relaxed))
+        let most = Duration::from_nanos(self.shared.current_limit.load(Ordering::Relaxed));
+        let left = ENDS.try_with(|ends| ends.saturating_duration_since(Instant::now()));
+        left.map_or(most, |left| most.min(left))
     }
 
     /// What opens connections as this client does.
