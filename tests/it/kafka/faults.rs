@@ -134,9 +134,9 @@ async fn assert_it_is_missed(cluster: &Cluster, daemon: &Midwatch, broker: i32) 
                 .count()
                 == 0
     };
-    let metrics = daemon.until("values of the broker to go", |m| gone(m).then(|| m.clone())).await;
+    let is_seen = |m: &Metrics| gone(m) && told(m) && partial(m, "offsets");
+    let metrics = daemon.until("values of the broker to go", |m| is_seen(m).then(|| m.clone())).await;
     assert!(others.iter().all(|other| end_of(&metrics, other - 1).is_some()), "{}", daemon.log());
-    assert!(told(&metrics) && partial(&metrics, "offsets"));
 }
 
 /// The broker is back, and its partitions answer: two rounds that begin then are enough.

@@ -15,6 +15,8 @@ use crate::probe::{Failure, Reason};
 use crate::settings::HostPort;
 use crate::sync::lock;
 
+/// A broker that is well answers within this.
+const LEAST: Duration = Duration::from_millis(100);
 /// How much longer than a connection whoever waits for it is patient: the connection's own verdict says more, and the
 /// breaker has it then.
 pub(super) const GRACE: Duration = Duration::from_millis(50);
@@ -66,6 +68,10 @@ impl Peer {
     /// # Errors
     /// Why there is no answer.
     pub(super) async fn ask<R: Request>(&self, via: &Via<'_>, request: &R) -> Result<R::Response, Failure> {
+        if via.limit < LEAST {
+            // What it cannot answer in no time says nothing of the broker.
+            return Err(self.name(Failure::new(Reason::Timeout, "not asked: the run has no time left")));
+        }
         let deadline = Instant::now() + via.limit;
         let result = match tokio::time::timeout_at(deadline + GRACE, self.attempt(via, request, deadline)).await {
             Ok(result) => result,
