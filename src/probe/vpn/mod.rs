@@ -20,6 +20,7 @@ mod knock;
 mod metrics;
 mod openvpn;
 mod protocol;
+mod random;
 #[cfg(test)]
 mod testing;
 

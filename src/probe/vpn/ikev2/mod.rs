@@ -20,6 +20,7 @@ use super::budget;
 use super::exchange::{Judged, Question, ask};
 use super::knock::Knock;
 use super::metrics::{self, Ignored, Reply};
+use super::random::{fill, random};
 use crate::probe::net::Datagrams;
 use crate::probe::{Failure, Reason};
 use crate::settings::{Invalid, Item, Section, Value};
@@ -241,9 +242,7 @@ impl Question for Talk<'_> {
 }
 
 fn initiation(mode: Mode, group: Group) -> Result<Initiation, Failure> {
-    let (mut spi, mut nonce) = ([0; 8], [0; 32]);
-    fill(&mut spi)?;
-    fill(&mut nonce)?;
+    let (mut spi, nonce) = (random::<8>()?, random()?);
     // Zero is "no SPI" (RFC 7296, section 3.1).
     spi[0] |= 1;
     Ok(Initiation {
@@ -255,10 +254,6 @@ fn initiation(mode: Mode, group: Group) -> Result<Initiation, Failure> {
         public: public_value(group)?,
         cookie: None,
     })
-}
-
-fn fill(bytes: &mut [u8]) -> Result<(), Failure> {
-    getrandom::fill(bytes).map_err(|error| Failure::new(Reason::Local, format!("no random numbers: {error}")))
 }
 
 /// A public value of which nobody will ever compute the secret. That of a curve must be a point on it, because responders check.

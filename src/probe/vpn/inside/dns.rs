@@ -7,6 +7,7 @@ use hickory_resolver::proto::op::{Message, MessageType, OpCode, Query, ResponseC
 use hickory_resolver::proto::rr::{Name, RecordType};
 
 use super::{DNS_PORT, Heard, with_port};
+use crate::probe::vpn::random::random;
 use crate::probe::{Failure, Reason};
 use crate::settings::{Endpoint, Section};
 
@@ -46,9 +47,7 @@ impl Lookup {
 
     /// A question with an id of its own.
     pub(super) fn query(&self) -> Result<(u16, Vec<u8>), Failure> {
-        let mut id = [0; 2];
-        getrandom::fill(&mut id).map_err(|error| Failure::new(Reason::Local, error.to_string()))?;
-        let id = u16::from_be_bytes(id);
+        let id = u16::from_be_bytes(random()?);
         let mut message = Message::new(id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = true;
         message.add_query(Query::query(self.name.clone(), RecordType::A));

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::probe::{Failure, Reason};
+use crate::probe::Failure;
+use crate::probe::vpn::random::random;
 
 /// Type, code, checksum, identifier, sequence number.
 const HEADER: usize = 8;
@@ -20,10 +21,7 @@ impl Echo {
     /// # Errors
     /// `local` without random numbers.
     pub(in crate::probe::vpn) fn new(sequence: u16) -> Result<Self, Failure> {
-        let mut token = [0; 32];
-        getrandom::fill(&mut token)
-            .map_err(|error| Failure::new(Reason::Local, format!("no random numbers: {error}")))?;
-        Ok(Self { sequence, token })
+        Ok(Self { sequence, token: random()? })
     }
 
     /// The message from one address to the other, without a header of IP.

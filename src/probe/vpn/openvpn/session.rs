@@ -6,6 +6,7 @@ use super::packet::{Body, Head, Opcode, SessionId, wants_key_again};
 use super::wrap::Wrap;
 use crate::probe::vpn::exchange::Judged;
 use crate::probe::vpn::metrics::Ignored;
+use crate::probe::vpn::random::random;
 use crate::probe::{Failure, Reason};
 
 /// Our half of a session.
@@ -35,9 +36,7 @@ impl<'w> Session<'w> {
     /// # Errors
     /// `local` without random numbers.
     pub(super) fn begin(wrap: &'w Wrap) -> Result<(Self, Vec<u8>), Failure> {
-        let mut ours = [0; 8];
-        getrandom::fill(&mut ours).map_err(|error| Failure::new(Reason::Local, error.to_string()))?;
-        let mut session = Self::of(wrap, ours);
+        let mut session = Self::of(wrap, random()?);
         let opcode = if wrap.is_v2() { Opcode::ClientResetV3 } else { Opcode::ClientReset };
         let packet = session.packet(opcode, &Body { id: Some(0), ..Body::default() });
         Ok((session, packet))

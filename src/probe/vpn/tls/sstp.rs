@@ -10,6 +10,7 @@ use crate::probe::net::clean;
 use crate::probe::vpn::budget;
 use crate::probe::vpn::knock::Knock;
 use crate::probe::vpn::metrics::Reply;
+use crate::probe::vpn::random::random;
 use crate::probe::{Failure, Reason, Shared};
 
 /// Where the channel is ([MS-SSTP] section 3.2.4.1).
@@ -44,9 +45,7 @@ impl Sstp {
 
 /// The request, with an id of its own for the server's log.
 fn request(host: &str) -> Result<String, Failure> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|error| Failure::new(Reason::Local, error.to_string()))?;
-    let id = u128::from_be_bytes(id);
+    let id = u128::from_be_bytes(random()?);
     let group = |shift: u32, bits: u32| (id >> shift) & ((1 << bits) - 1);
     Ok(format!(
         "SSTP_DUPLEX_POST {PATH} HTTP/1.1\r\nHost: {host}\r\nSSTPCORRELATIONID: {{{:08X}-{:04X}-{:04X}-{:04X}-{:012X}}}\r\n\

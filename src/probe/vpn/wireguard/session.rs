@@ -17,6 +17,7 @@ use super::clock_mark::{self, TOLERANCE};
 use super::config::Keys;
 use super::packet::Inner;
 use crate::probe::vpn::metrics::Ignored;
+use crate::probe::vpn::random::random;
 use crate::probe::{Failure, Reason};
 use crate::sync::lock;
 
@@ -374,14 +375,4 @@ impl Turn {
 /// Four bytes of a packet, little endian.
 fn number(packet: &[u8], at: usize) -> Option<u32> {
     packet.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
-}
-
-/// Random bytes.
-///
-/// # Errors
-/// `local` if the system has none.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], Failure> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::new(Reason::Local, error.to_string()))?;
-    Ok(bytes)
 }

@@ -11,12 +11,13 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::packet::{self, Inner, Segment};
-use super::session::{Data, MAX_PACKET, Turn, random};
+use super::session::{Data, MAX_PACKET, Turn};
 use super::stream::{Stage, Stream};
 use crate::probe::net::{Datagrams, Received, Sent};
 use crate::probe::vpn::inside::{Heard, NO_ANSWER, Times, Way};
 use crate::probe::vpn::knock::Knock;
 use crate::probe::vpn::metrics::Ignored;
+use crate::probe::vpn::random::random;
 use crate::probe::{Failure, Reason};
 use crate::sync::lock;
 
