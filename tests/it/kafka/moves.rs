@@ -202,7 +202,8 @@ async fn a_move_is_followed_to_its_end_stalls_and_is_cancelled() {
     let (report, at) = report.expect(&table).await.unwrap();
     let truth = end.saturating_duration_since(at).as_secs_f64();
     let eta = reported_eta(&report);
-    assert!((eta - truth).abs() <= 0.4 * truth + 5.0, "{eta} instead of {truth}\n{report}");
+    // One look at bursts of a throttled replica tells little more than the order of magnitude.
+    assert!((truth / 2.5 - 5.0..=truth * 2.5 + 5.0).contains(&eta), "{eta} instead of {truth}\n{report}");
     assert!(report.contains("[█") && report.contains("4 partitions being moved"), "{report}");
     assert_eq!(counts(&daemon.metrics().await), [4.0, 4.0, 0.0]);
     cluster.finish_moves(&moves, Duration::from_secs(60)).await.unwrap();
