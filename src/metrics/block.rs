@@ -158,6 +158,7 @@ impl Block {
                     self.remember(row, more, context);
                 }
             }
+            (Data::Counters { values, .. }, Value::Total(total)) => values[row] = values[row].max(total),
             (Data::Histograms { counts, sums, native, .. }, Value::Observe(seen)) => {
                 let place = row * scales.places() + scales.buckets.index(seen);
                 counts[place] += 1;

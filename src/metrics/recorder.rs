@@ -29,6 +29,8 @@ pub(super) struct Op {
 pub(super) enum Value {
     Set(f64),
     Add(f64),
+    /// Raises a counter to a total.
+    Total(f64),
     Observe(f64),
     /// Makes the series of all known tuples exist.
     Start,
@@ -120,6 +122,14 @@ impl Recorder {
     pub fn add<const N: usize>(&self, metric: &'static Counter<N>, labels: [&str; N], more: f64) {
         if more >= 0.0 && more.is_finite() {
             self.lock().push(metric.desc(), &labels, Value::Add(more));
+        }
+    }
+
+    /// Raises a counter to a total that is counted elsewhere, for those whose count outlives the process. A smaller total than the
+    /// series has changes nothing: counters only grow.
+    pub fn total<const N: usize>(&self, metric: &'static Counter<N>, labels: [&str; N], total: f64) {
+        if total >= 0.0 && total.is_finite() {
+            self.lock().push(metric.desc(), &labels, Value::Total(total));
         }
     }
 

@@ -3,11 +3,14 @@
 //! A probe type is one file or folder in this module that implements [`Probe`], plus two lines here: its `mod` and its
 //! entry in [`KINDS`].
 
+mod backup;
 mod buckets;
 mod common;
 mod kind;
 pub mod net;
 mod state;
+#[cfg(test)]
+mod testing;
 
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -41,6 +44,7 @@ use crate::settings::Settings;
 
 /// Every probe type of this build, in the order in which documentation lists them.
 pub const KINDS: &[Kind] = &[
+    Kind::of::<backup::Backup>(),
     #[cfg(feature = "kafka")]
     Kind::of::<kafka::Kafka>(),
     #[cfg(feature = "kafka")]
@@ -148,8 +152,10 @@ pub struct Shared {
 pub struct Cycle {
     /// Names the cycle within its probe.
     pub name: &'static str,
-    /// How often it runs; `None` is the probe's own interval.
+    /// How often it runs; `None` is the probe's own interval. One that is longer than that begins within the first of those.
     pub interval: Option<Duration>,
+    /// How long a run of it may take; `None` is the probe's own timeout.
+    pub timeout: Option<Duration>,
     /// What becomes of the gauges of its last good run.
     pub on_failure: OnFailure,
 }
@@ -160,12 +166,18 @@ impl Cycle {
 
     /// A cycle at the probe's interval whose gauges go when it fails.
     pub const fn named(name: &'static str) -> Self {
-        Self { name, interval: None, on_failure: OnFailure::Replace }
+        Self { name, interval: None, timeout: None, on_failure: OnFailure::Replace }
     }
 
     /// The same cycle with an interval of its own.
     pub const fn every(mut self, interval: Duration) -> Self {
         self.interval = Some(interval);
+        self
+    }
+
+    /// The same cycle with a timeout of its own.
+    pub const fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 

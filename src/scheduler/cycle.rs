@@ -24,7 +24,11 @@ const LARGE: usize = 5_000;
 pub(super) async fn repeat(watch: &Watch, cycle: Cycle, origin: Instant) {
     let interval = cycle.interval.unwrap_or(watch.common.interval);
     let mut runner = Runner::new(watch, cycle);
-    let first = || first_due(origin + phase(&watch.id, cycle, interval), interval, Instant::now());
+    // What runs seldom runs once soon: nobody waits an hour for the first value of an hourly cycle.
+    let first = || match watch.common.interval {
+        usual if usual < interval => Instant::now() + phase(&watch.id, cycle, usual),
+        _ => first_due(origin + phase(&watch.id, cycle, interval), interval, Instant::now()),
+    };
     let mut due = watch.kept.turn.due(cycle.name, interval).unwrap_or_else(first);
     loop {
         watch.kept.turn.set_due(cycle.name, interval, due);
@@ -172,6 +176,7 @@ pub(super) async fn run(
     (id, rec): (RunId, &mut Recorder),
 ) -> Run {
     rec.begin(id);
+    let timeout = cycle.timeout.unwrap_or(timeout);
     let started = Instant::now();
     rec.ends_at(started + timeout);
     // A probe can panic as its future is made, polled, or dropped.

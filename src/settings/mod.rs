@@ -14,6 +14,7 @@ mod secret;
 mod section;
 mod size;
 mod source;
+mod url;
 mod value;
 
 pub use address::{Endpoint, HostPort};
@@ -25,6 +26,7 @@ pub use secret::Secret;
 pub use section::{Section, unknown};
 pub use size::Size;
 pub use source::{MAX_CONFIG_BYTES, MAX_FILE_BYTES, Rules, Source};
+pub use url::HttpUrl;
 pub use value::{Invalid, Item, Value, nearest};
 
 /// A table of the configuration that reads itself.

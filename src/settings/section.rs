@@ -173,6 +173,11 @@ impl<'a> Section<'a> {
         &self.path
     }
 
+    /// Whether this is the main file: what an included file may not decide is not for another team to decide.
+    pub fn is_main(&self) -> bool {
+        self.source.is_main()
+    }
+
     /// How many problems the file has so far: more of them after a step mean that the step found some.
     pub fn problems(&self) -> usize {
         self.source.count()

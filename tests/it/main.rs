@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::too_many_lines, reason = "a scenario is read from top to bottom")]
 
+mod backup;
 mod banner;
 mod command;
 mod contract;

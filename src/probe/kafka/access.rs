@@ -58,23 +58,12 @@ pub enum ScramHash {
 #[allow(clippy::large_enum_variant, reason = "it is in a box")]
 pub enum TokenSource {
     /// From an OAuth 2.0 server, with the client credentials grant (RFC 6749, section 4.4).
-    Oauth { url: TokenUrl, client_id: String, client_secret: Secret, scope: Option<String>, tls: Option<TlsConfig> },
+    Oauth { url: HttpUrl, client_id: String, client_secret: Secret, scope: Option<String>, tls: Option<TlsConfig> },
     /// From whoever writes it into a file and renews it there, such as the kubelet: a file that changes is read again.
     Given(Secret),
     /// Made by us for Amazon MSK.
     #[cfg(feature = "msk-iam")]
     MskIam { region: String, access_key_id: String, secret_access_key: Secret, session_token: Option<Secret> },
-}
-
-/// Where a token server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenUrl {
-    /// Host and port.
-    pub address: HostPort,
-    /// Path and query.
-    pub path: String,
-    /// Whether it is `https`.
-    pub is_https: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -106,30 +95,6 @@ impl Value for Mechanism {
             ("AWS_MSK_IAM", Self::MskIam),
         ])
     }
-}
-
-impl Value for TokenUrl {
-    fn read(item: &Item<'_>) -> Result<Self, Invalid> {
-        const EXPECTED: &str = "a URL such as \"https://login.example.net/token\"";
-        parse_url(item.text(EXPECTED)?).ok_or_else(|| Invalid::new(format!("expected {EXPECTED}")))
-    }
-}
-
-fn parse_url(text: &str) -> Option<TokenUrl> {
-    let uri: hyper::Uri = text.parse().ok()?;
-    let (is_https, port) = match uri.scheme_str()? {
-        "https" => (true, 443),
-        "http" => (false, 80),
-        _ => return None,
-    };
-    let authority = uri.authority()?;
-    if authority.as_str().contains('@') {
-        return None;
-    }
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let address = HostPort { host, port: authority.port_u16().unwrap_or(port) };
-    let path = uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-    (!address.host.is_empty() && address.port != 0).then_some(TokenUrl { address, path, is_https })
 }
 
 impl Access {
@@ -217,7 +182,7 @@ fn read_oauth(section: &mut Section<'_>) -> Option<TokenSource> {
         }
         return section.checked("token", may_be_token).map(TokenSource::Given);
     }
-    let url = section.required::<TokenUrl>("token_url");
+    let url = section.required::<HttpUrl>("token_url");
     let client_id = section.required("client_id");
     let client_secret = section.required("client_secret");
     let scope = section.optional("scope");

@@ -6,6 +6,7 @@
 
 mod certificate;
 mod connect;
+pub mod http;
 mod resolve;
 mod tcp_info;
 mod tls;

@@ -3,83 +3,30 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use super::Vpn;
 use super::config::Config;
-use super::{Cycle, Failure, Probe as _, Recorder, Shared, Vpn};
-use crate::metrics::testing::Scrape;
-use crate::metrics::{Gauges, SeriesSet};
-use crate::settings::{Files, Rules, Section, Settings as _, Source};
+use crate::probe::testing;
+use crate::settings::Files;
 
-/// A probe, and the series of its runs.
-pub(super) struct Bench {
-    pub(super) probe: Vpn,
-    pub(super) set: Arc<SeriesSet>,
-}
+/// A VPN probe, and the series of its runs.
+pub(super) type Bench = testing::Bench<Vpn>;
 
 /// What the keys amount to, or all that is wrong with them. Files are looked for in `folder`.
 pub(super) fn config(folder: &Path, keys: &str) -> Result<Config, Vec<String>> {
-    read(folder, keys, &Files::new(false))
+    testing::config(folder, keys, &Files::new(false))
 }
 
 /// The same with missing files replaced, as a check without secrets does.
 pub(super) fn config_without_secrets(folder: &Path, keys: &str) -> Result<Config, Vec<String>> {
-    read(folder, keys, &Files::new(true))
-}
-
-fn read(folder: &Path, keys: &str, files: &Files) -> Result<Config, Vec<String>> {
-    let path: Arc<Path> = folder.join("midwatch.toml").into();
-    let source = Source::new(&path, keys, Rules::Main, files);
-    let config = source.parse().and_then(|table| {
-        let mut root = Section::root(&source, table.get_ref());
-        let config = Config::read(&mut root);
-        root.finish();
-        config
-    });
-    let problems: Vec<String> = source.into_problems().iter().map(ToString::to_string).collect();
-    if problems.is_empty() { Ok(config.unwrap()) } else { Err(problems) }
-}
-
-impl Bench {
-    /// A probe with these keys, which need no files.
-    pub(super) fn new(keys: &str) -> Self {
-        Self::within(Path::new("/"), keys, &Shared::default())
-    }
-
-    /// A probe with these keys, whose files are in that folder.
-    pub(super) fn within(folder: &Path, keys: &str, shared: &Shared) -> Self {
-        Self::after(None, folder, keys, shared)
-    }
-
-    /// The same, which replaces another probe.
-    pub(super) fn after(previous: Option<&Vpn>, folder: &Path, keys: &str, shared: &Shared) -> Self {
-        let config = Arc::new(config(folder, keys).unwrap());
-        let probe = Vpn::new(&config, shared, previous).unwrap();
-        Self { probe, set: SeriesSet::new([("probe", "p")], Default::default()) }
-    }
-
-    /// One run of at most that long: the verdict on its first target, or on the run.
-    pub(super) async fn run(&self, time: Duration) -> Result<(), Failure> {
-        let mut rec = Recorder::default();
-        rec.ends_at(Instant::now() + time);
-        let result = self.probe.run(Cycle::MAIN, &mut rec).await;
-        let trace = rec.trace();
-        rec.commit(&self.set, "main", Gauges::Replace);
-        result.and_then(|()| trace.targets.into_iter().next().and_then(|target| target.verdict).unwrap())
-    }
-
-    /// The sum of all series with these labels, such as `stage=inside`.
-    pub(super) fn sum(&self, name: &str, labels: &str) -> f64 {
-        Scrape::from(&*self.set).sum(name, labels)
-    }
+    testing::config(folder, keys, &Files::new(true))
 }
 
 /// An authority, and a server and a client that have certificates of it.

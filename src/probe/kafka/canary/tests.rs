@@ -11,7 +11,7 @@ use super::KafkaCanary;
 use super::config::{Config, Manage};
 use crate::metrics::testing::Scrape;
 use crate::metrics::{Gauges, Live, Recorder, SeriesSet};
-use crate::probe::kafka::access::{Access, Sasl, TokenSource, TokenUrl};
+use crate::probe::kafka::access::{Access, HttpUrl, Sasl, TokenSource};
 use crate::probe::kafka::client::fake::{Fake, Reply};
 use crate::probe::{Cycle, Failure, Probe as _, Reason, Shared};
 use crate::settings::{Files, HostPort, Rules, Secret, Section, Source};
@@ -156,7 +156,7 @@ async fn a_silent_token_server_costs_no_more_than_the_time_of_a_run_and_no_sessi
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string().parse().unwrap();
     let broker = Fake::start(|_| Reply::Silence).await;
-    let url = TokenUrl { address, path: "/token".to_owned(), is_https: false };
+    let url = HttpUrl { address, path: "/token".to_owned(), is_https: false };
     let source =
         TokenSource::Oauth { url, client_id: "id".to_owned(), client_secret: secret(), scope: None, tls: None };
     let mut config = config(&broker.address.to_string());

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "msk-iam")]
 use super::msk::MskIam;
-use crate::probe::kafka::access::{TokenSource, TokenUrl};
+use crate::probe::kafka::access::{HttpUrl, TokenSource};
 use crate::probe::net::{Net, Tls, clean, connect_any};
 use crate::probe::{Failure, Reason};
 use crate::settings::Secret;
@@ -115,7 +115,7 @@ impl Tokens {
 struct Oauth {
     net: Net,
     tls: Option<Tls>,
-    url: TokenUrl,
+    url: HttpUrl,
     client_id: String,
     client_secret: Secret,
     scope: Option<String>,
@@ -130,14 +130,9 @@ impl Oauth {
     }
 
     async fn ask(&self) -> Result<(Zeroizing<String>, Duration), Failure> {
-        let address = &self.url.address;
-        let addresses = self.net.resolve(&address.host).await?;
-        let addresses: Vec<_> = addresses.into_iter().map(|ip| SocketAddr::new(ip, address.port)).collect();
-        let stream = connect_any(&addresses).await?.stream;
-        let (status, body) = match &self.tls {
-            None => exchange(stream, self.request()?).await?,
-            Some(tls) => exchange(tls.handshake(stream, &address.host).await.0?, self.request()?).await?,
-        };
+        let at = (&self.url.address, self.tls.as_ref());
+        let response = http::ask(&self.net, at, self.request()?, LONGEST_ANSWER).await?;
+        let (status, body) = (response.status(), response.into_body());
         read(status, &body)
     }
 
@@ -162,36 +157,6 @@ impl Oauth {
 
 fn defect(error: impl std::fmt::Display) -> Failure {
     Failure::new(Reason::Internal, format!("cannot ask: {error}"))
-}
-
-/// One request on a connection of its own.
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), Failure> {
-    let broken = |error: hyper::Error| {
-        let reason = if error.is_parse() { Reason::Protocol } else { Reason::Closed };
-        Failure::new(reason, clean(&error.to_string()))
-    };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let mut connection = std::pin::pin!(connection);
-    let answer = async {
-        let response: Response<_> = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
-        let body = body.map_err(|error| Failure::new(Reason::Protocol, clean(&error.to_string())))?;
-        Ok((status, body.to_bytes()))
-    };
-    let mut answer = std::pin::pin!(answer);
-    tokio::select! {
-        biased;
-        result = &mut answer => result,
-        // The connection may be done before the answer is taken out of it.
-        result = &mut connection => match result {
-            Ok(()) => answer.await,
-            Err(error) => Err(broken(error)),
-        },
-    }
 }
 
 /// Reads a token server's answer (RFC 6749, sections 5.1 and 5.2).

@@ -1,0 +1,52 @@
+//! The keys of `[probe.backup.<job>]`.
+
+use std::time::Duration;
+
+use super::schedule::Schedule;
+use super::source;
+use crate::settings::{Section, Settings};
+
+/// After so long a run that does not end counts as lost, unless the configuration says otherwise.
+const LONGEST: Duration = Duration::from_secs(2 * 86_400);
+
+/// The keys of a job.
+#[derive(Debug, PartialEq)]
+pub struct Config {
+    /// The job's name.
+    pub(super) job: String,
+    /// Where runs are learnt from.
+    pub(super) source: source::Config,
+    /// When they are to be.
+    pub(super) schedule: Option<Schedule>,
+    /// After how many seconds a run that does not end counts as lost.
+    pub(super) longest: f64,
+    /// Where runs are, unless the source knows better.
+    pub(super) node: Option<String>,
+    /// For a restore test, the job whose backups it restores.
+    pub(super) restores: Option<String>,
+}
+
+impl Settings for Config {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        let job = section.path().strip_prefix("probe.backup.").unwrap_or_default().to_owned();
+        let schedule = Schedule::read(section);
+        let longest = section.checked("max_duration", |longest: &Duration| {
+            let good = (Duration::from_secs(60)..=Duration::from_secs(31 * 86_400)).contains(longest);
+            if good { Ok(()) } else { Err("must be from 1m to 31d".to_owned()) }
+        });
+        let node = section.checked("node", |node: &String| is_node(node));
+        let restores = section.optional::<String>("restores");
+        let source = source::Config::read(section);
+        let longest = longest.unwrap_or(LONGEST).as_secs_f64();
+        Some(Self { job, source: source?, schedule, longest, node, restores })
+    }
+}
+
+/// Whether it can be a node's name.
+///
+/// # Errors
+/// Why not.
+pub(super) fn is_node(node: &str) -> Result<(), String> {
+    let good = !node.is_empty() && node.len() <= 256 && !node.chars().any(char::is_control);
+    if good { Ok(()) } else { Err("must have 1 to 256 bytes, without control characters".to_owned()) }
+}

@@ -1,0 +1,211 @@
+//! Backups: how long, how big, how late, on which node.
+//!
+//! A job has a [source](source) that tells runs. What it tells goes through the [books](books) of the job, which count each run once, and
+//! the books of all jobs are kept in the [ledger](ledger), which survives restarts. A cycle reads the source, enters what is new, judges the
+//! [schedule](schedule), and [shows](show) all that the books say, also if the source could not be read: then nothing of it has changed.
+
+mod books;
+mod config;
+mod ledger;
+mod metrics;
+mod report;
+mod runs;
+mod schedule;
+mod show;
+mod source;
+mod told;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use self::books::{Books, Counted, Event};
+use self::config::Config;
+use self::ledger::{Ledger, Unwritten};
+use self::runs::Seen;
+use self::source::{Look, Source};
+use super::{Cycle, Failure, OnFailure, Probe, Reason, Shared, State};
+use crate::metrics::{Desc, Live, Recorder};
+use crate::sync::lock;
+
+/// A wall clock that moves by so much more or less than the monotonic one has been set.
+const STEP: f64 = 30.0;
+
+/// The probe type `backup`.
+pub(super) struct Backup {
+    config: Arc<Config>,
+    state: State,
+    ledger: Arc<Ledger>,
+    source: Source,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// What is remembered from run to run, and is no part of the books.
+#[derive(Default)]
+struct Memory {
+    /// What the source held when it was read last; its runs are in the books.
+    held: Option<Seen>,
+    /// Whether the last reading succeeded; `None` before there was one.
+    is_up: Option<bool>,
+    /// What was counted and has not been recorded yet.
+    counted: Vec<Counted>,
+    /// Both clocks as the schedule was judged last.
+    clocks: Option<(f64, Instant)>,
+    /// Until then the wall clock has been set too lately to judge by it.
+    unsure_until: Option<Instant>,
+}
+
+/// The cycle that reads a source which is expensive to read.
+const LISTING: &str = "listing";
+
+impl Probe for Backup {
+    const TYPE: &'static str = "backup";
+    const METRICS: &'static [&'static Desc] = metrics::ALL;
+    const REASONS: &'static [Reason] = &[
+        Reason::Resolve,
+        Reason::Refused,
+        Reason::Unreachable,
+        Reason::Closed,
+        Reason::Tls,
+        Reason::Certificate,
+        Reason::Auth,
+        Reason::Protocol,
+        Reason::Rejected,
+        Reason::Mismatch,
+        Reason::Overload,
+        Reason::Local,
+    ];
+    type Config = Config;
+
+    fn new(config: &Arc<Config>, shared: &Shared, previous: Option<&Self>) -> Result<Self, String> {
+        let source = Source::new(&config.source, &config.job, shared)?;
+        let of_the_same = previous.filter(|previous| previous.config.source == config.source);
+        let memory = of_the_same.map_or_else(Arc::default, |previous| Arc::clone(&previous.memory));
+        let (state, ledger) = (shared.state.clone(), Ledger::of(shared));
+        Ok(Self { config: Arc::clone(config), state, ledger, source, memory })
+    }
+
+    fn cycles(&self) -> Vec<Cycle> {
+        let main = Cycle::MAIN.on_failure(OnFailure::Freeze);
+        let listing =
+            self.config.source.pace().map(|pace| Cycle::named(LISTING).every(pace.interval).within(pace.timeout));
+        listing.into_iter().chain([main]).collect()
+    }
+
+    async fn run(&self, cycle: Cycle, rec: &mut Recorder) -> Result<(), Failure> {
+        let rec = &*rec;
+        let is_listing = cycle.name == LISTING;
+        let read = if is_listing || self.config.source.pace().is_none() { self.read(rec).await } else { Ok(()) };
+        if is_listing {
+            return read;
+        }
+        let judged = self.commit(|job| job.judge()).await;
+        self.show(rec, &judged);
+        read.and(judged)
+    }
+
+    async fn serve(&self, _live: Live) {
+        self.source.serve().await;
+    }
+
+    fn concerns(&self) -> Vec<String> {
+        let state = self.state.dir().is_none().then(|| {
+            "there is no state directory: runs that end while midwatch is down are not counted, and a restart forgets what it was told"
+                .to_owned()
+        });
+        state.into_iter().chain(self.source.concerns()).collect()
+    }
+
+    fn story(&self) -> String {
+        let held = lock(&self.memory).held.clone();
+        self.ledger.read(&self.state, &self.config.job, |books| report::job(&self.config, books, held.as_ref(), now()))
+    }
+}
+
+impl Backup {
+    /// Reads the source and enters what it tells.
+    async fn read(&self, rec: &Recorder) -> Result<(), Failure> {
+        // What is left is for entering and showing it.
+        let ends = Instant::now() + rec.time_left() * 9 / 10;
+        let look = Look { job: &self.config.job, now: now(), ends };
+        let late = |_| Failure::new(Reason::Timeout, "the source was not read in time");
+        let seen = tokio::time::timeout_at(ends, self.source.read(look)).await.map_err(late).and_then(|read| read);
+        lock(&self.memory).is_up = Some(seen.is_ok());
+        let mut seen = seen?;
+        for run in seen.runs.iter_mut().filter(|run| run.node.is_none()) {
+            run.node.clone_from(&self.config.node);
+        }
+        self.commit(move |job| {
+            let events = job.books.plan(&seen, job.now, job.config.longest);
+            lock(job.memory).held = Some(Seen { runs: Vec::new(), ..seen });
+            events
+        })
+        .await
+    }
+
+    /// Enters what `plan` finds, beside the runtime: the ledger writes to a disk.
+    async fn commit(&self, plan: impl FnOnce(&Job<'_>) -> Vec<Event> + Send + 'static) -> Result<(), Failure> {
+        let (ledger, state) = (Arc::clone(&self.ledger), self.state.clone());
+        let (config, memory) = (Arc::clone(&self.config), Arc::clone(&self.memory));
+        let commit = move || {
+            let plan = |books: &Books| plan(&Job { books, config: &config, memory: &memory, now: now() });
+            let entered = ledger.commit(&state, &config.job, Unwritten::Enter, plan);
+            entered.and_then(|(counted, written)| {
+                lock(&memory).counted.extend(counted);
+                written
+            })
+        };
+        let done = tokio::task::spawn_blocking(commit).await;
+        let done = done.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        done.map_err(|error| Failure::new(Reason::Local, format!("the state directory cannot be written: {error}")))
+    }
+
+    /// Records all that is known.
+    fn show(&self, rec: &Recorder, written: &Result<(), Failure>) {
+        let mut memory = lock(&self.memory);
+        self.ledger.read(&self.state, &self.config.job, |books| show::books(rec, &self.config, books, now()));
+        show::counted(rec, &std::mem::take(&mut memory.counted));
+        if let Some(held) = &memory.held {
+            show::holdings(rec, held);
+        }
+        if let Some(is_up) = memory.is_up {
+            rec.set(&metrics::SOURCE_UP, [], show::flag(is_up));
+        }
+        rec.set(&metrics::STATE_WRITABLE, [], show::flag(written.is_ok() && self.state.own_dir().is_some()));
+    }
+}
+
+/// A job as plans are made for it.
+struct Job<'j> {
+    books: &'j Books,
+    config: &'j Config,
+    memory: &'j Mutex<Memory>,
+    /// By the wall clock, in unix seconds.
+    now: f64,
+}
+
+impl Job<'_> {
+    /// The verdict on due times, unless it cannot be known just now: the source is not read, or the clock was set.
+    fn judge(&self) -> Vec<Event> {
+        let Some(schedule) = &self.config.schedule else { return Vec::new() };
+        let mut memory = lock(self.memory);
+        let (wall, monotonic) = (self.now, Instant::now());
+        if let Some((was, at)) = memory.clocks.replace((wall, monotonic)) {
+            let passed = monotonic.saturating_duration_since(at).as_secs_f64();
+            if (wall - was - passed).abs() > STEP {
+                // Whoever runs the job may have another clock: it gets as long as it may be late.
+                memory.unsure_until = Some(monotonic + Duration::from_secs_f64(schedule.grace.clamp(STEP, 3600.0)));
+            }
+        }
+        if memory.is_up != Some(true) || memory.unsure_until.is_some_and(|until| monotonic < until) {
+            return Vec::new();
+        }
+        self.books.judge(schedule, wall).into_iter().collect()
+    }
+}
+
+/// The wall clock, in unix seconds.
+fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

@@ -1,0 +1,153 @@
+//! Runs of a job, and what else a source tells: the words that everything here has in common.
+
+use serde::{Deserialize, Serialize};
+
+use crate::label_values::label_values;
+
+label_values! {
+    /// How a run ended.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Outcome {
+        /// It did what it should.
+        Success = "success",
+        /// It said that it did not, or left nothing that is complete.
+        Failure = "failure",
+        /// Somebody stopped it.
+        Canceled = "canceled",
+        /// It began and never said how it ended.
+        Lost = "lost",
+    }
+}
+
+/// One run of a job: of a backup, or of a restore test.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Run {
+    /// Tells it from all others of the job, also after a restart: an operation id, the uid of a Kubernetes Job, a snapshot id. At
+    /// most [`Run::LONGEST`] bytes.
+    pub id: String,
+    /// When it began, in unix seconds; `None` where the source does not know.
+    pub started: Option<f64>,
+    /// How it ended; `None` is that it goes on.
+    pub end: Option<End>,
+    /// How long it took, in seconds, where that is known better than by both times.
+    pub duration: Option<f64>,
+    /// Where it runs, spelled as the MongoDB probe's `member`.
+    pub node: Option<String>,
+    /// The size of what was stored, in bytes.
+    pub size: Option<u64>,
+    /// The size before compression, in bytes.
+    pub uncompressed: Option<u64>,
+    /// Processor time that its processes used, in seconds.
+    pub cpu_seconds: Option<f64>,
+    /// The most memory that one of its processes had, in bytes.
+    pub peak_memory: Option<u64>,
+    /// What it consisted of, and how many seconds each part took.
+    pub phases: Vec<(String, f64)>,
+    /// What a person should know of it: an error, the last lines of its output.
+    pub note: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// When, in unix seconds.
+    pub at: f64,
+    /// In what way.
+    pub outcome: Outcome,
+}
+
+impl Run {
+    /// The longest id, in bytes.
+    pub const LONGEST: usize = 256;
+    /// The longest note that is kept, in bytes.
+    pub const LONGEST_NOTE: usize = 2048;
+    /// The most phases that are kept.
+    pub const MOST_PHASES: usize = 32;
+
+    /// How many seconds it took; `None` as long as it goes on, and where it is not known when it began.
+    pub fn seconds(&self) -> Option<f64> {
+        let between = || Some((self.end?.at - self.started?).max(0.0));
+        self.end.and(self.duration).or_else(between)
+    }
+
+    /// When it began; where that is unknown, when it ended.
+    pub fn when(&self) -> Option<f64> {
+        self.started.or(self.end.map(|end| end.at))
+    }
+
+    /// Cuts what a peer may have made too long.
+    pub fn trimmed(mut self) -> Self {
+        cut(&mut self.id, Self::LONGEST);
+        cut(&mut self.note, Self::LONGEST_NOTE);
+        self.phases.truncate(Self::MOST_PHASES);
+        for (name, _) in &mut self.phases {
+            cut(name, 64);
+        }
+        if let Some(node) = &mut self.node {
+            cut(node, Self::LONGEST);
+        }
+        self
+    }
+}
+
+/// Keeps the first bytes of a text, whole characters only.
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let at = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(at);
+    }
+}
+
+/// What a source holds at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// Its runs, in any order, those that go on included.
+    pub runs: Vec<Run>,
+    /// Whether `runs` has every run that goes on: one that went on before and is not among them has been lost.
+    pub has_all_open: bool,
+    /// The backups that are there; `None` where the source does not know.
+    pub stock: Option<Stock>,
+    /// Whether it can be gone back to any point in time; `None` where that is no question.
+    pub pitr: Option<Pitr>,
+    /// The agents that make backups: their nodes, and whether they are well.
+    pub agents: Vec<(String, bool)>,
+    /// What a person should know of the source, beside the runs: a line each.
+    pub notes: Vec<String>,
+}
+
+/// The backups that are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stock {
+    /// How many.
+    pub retained: u64,
+    /// When the oldest was made, in unix seconds.
+    pub oldest: Option<f64>,
+    /// How much room all of them take, in bytes.
+    pub bytes: Option<u64>,
+}
+
+/// Point-in-time recovery.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pitr {
+    /// Whether it is switched on.
+    pub enabled: bool,
+    /// For each replica set (or its like): whether it runs, and how many seconds the newest restorable point is behind now.
+    pub sets: Vec<PitrSet>,
+    /// The earliest and latest point to which everything can be restored, in unix seconds.
+    pub range: Option<(f64, f64)>,
+    /// How many gaps there are within what is kept, and how many seconds they last in all.
+    pub gaps: (u64, f64),
+}
+
+/// Point-in-time recovery of one replica set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PitrSet {
+    /// Its name.
+    pub name: String,
+    /// Whether somebody keeps slicing its oplog.
+    pub running: Option<bool>,
+    /// How many seconds the end of its last slice is behind now.
+    pub lag: Option<f64>,
+}

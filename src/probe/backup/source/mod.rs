@@ -1,0 +1,177 @@
+//! Where the runs of a job are learnt from: a file or folder for each source.
+
+mod borg;
+mod child;
+mod directory;
+mod kubernetes;
+mod pbm;
+mod pgbackrest;
+mod restic;
+mod s3;
+mod textfile;
+mod told;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::runs::Seen;
+use crate::label_values::label_values;
+use crate::probe::{Failure, Shared};
+use crate::settings::{Invalid, Item, Section, Value};
+
+label_values! {
+    /// The sources, as `source = …` names them.
+    pub enum Name {
+        /// Percona Backup for MongoDB's collections.
+        Pbm = "pbm",
+        /// A command that `midwatch backup run` wraps.
+        Exec = "exec",
+        /// Messages over HTTP.
+        Push = "push",
+        /// Files of a directory.
+        Directory = "directory",
+        /// Objects of a bucket.
+        S3 = "s3",
+        /// A `.prom` file that a script leaves.
+        Textfile = "textfile",
+        /// A restic repository.
+        Restic = "restic",
+        /// A pgBackRest stanza.
+        Pgbackrest = "pgbackrest",
+        /// A Borg repository.
+        Borg = "borg",
+        /// Jobs and CronJobs.
+        Kubernetes = "kubernetes",
+    }
+}
+
+impl Value for Name {
+    fn read(item: &Item<'_>) -> Result<Self, Invalid> {
+        let choices: Vec<_> = Self::ALL.iter().map(|name| (name.label(), *name)).collect();
+        item.choice(&choices)
+    }
+}
+
+impl Name {
+    /// Whether it starts programs that the configuration names, which is the main file's to decide.
+    fn is_for_the_main_file(self) -> bool {
+        matches!(self, Self::Exec | Self::Restic | Self::Pgbackrest | Self::Borg)
+    }
+}
+
+/// When a source is read, and how long that may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look<'l> {
+    /// The job's name.
+    pub job: &'l str,
+    /// By the wall clock, in unix seconds.
+    pub now: f64,
+    /// When the reading must be over.
+    pub ends: Instant,
+}
+
+/// How often a source is read that is expensive to read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pace {
+    pub interval: Duration,
+    pub timeout: Duration,
+}
+
+impl Pace {
+    /// Reads `listing_interval` and `listing_timeout` of those that list a repository.
+    fn read(section: &mut Section<'_>) -> Self {
+        let interval = section.checked("listing_interval", |interval: &Duration| {
+            let good = (Duration::from_secs(60)..=Duration::from_secs(31 * 86_400)).contains(interval);
+            if good { Ok(()) } else { Err("must be from 1m to 31d".to_owned()) }
+        });
+        let timeout = section.checked("listing_timeout", |timeout: &Duration| {
+            if *timeout >= Duration::from_secs(1) { Ok(()) } else { Err("must be at least 1s".to_owned()) }
+        });
+        let interval = interval.unwrap_or(Duration::from_secs(3600));
+        let timeout = timeout.unwrap_or(Duration::from_secs(300).min(interval * 4 / 5));
+        if timeout >= interval {
+            section.problem(Some("listing_timeout"), "`listing_timeout`: must be shorter than `listing_interval`");
+        }
+        Self { interval, timeout }
+    }
+}
+
+/// Declares the sources that are read: for each its variant and its module, with a `Config` and a `Reader` in it.
+macro_rules! sources {
+    ($($variant:ident => $module:ident),* $(,)?) => {
+        /// The keys of a source.
+        #[derive(Debug, PartialEq)]
+        pub(super) enum Config { $($variant($module::Config)),* }
+
+        /// What reads a source.
+        pub(super) enum Source { $($variant($module::Reader)),* }
+
+        impl Config {
+            /// Reads `source` and its keys.
+            pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+                let name = section.required::<Name>("source");
+                let Some(name) = name else {
+                    section.ignore_rest();
+                    return None;
+                };
+                if name.is_for_the_main_file() && !section.is_main() {
+                    let problem = format!("`source`: \"{}\" is for the main file only, because it starts programs", name.label());
+                    section.problem(Some("source"), problem);
+                }
+                match name { $(Name::$variant => $module::Config::read(section).map(Self::$variant)),* }
+            }
+
+            /// Its name.
+            pub(super) fn name(&self) -> Name {
+                match self { $(Self::$variant(_) => Name::$variant),* }
+            }
+
+            /// How often it is read, if that is not as often as the probe runs.
+            pub(super) fn pace(&self) -> Option<Pace> {
+                match self { $(Self::$variant(config) => config.pace()),* }
+            }
+        }
+
+        impl Source {
+            /// No I/O.
+            ///
+            /// # Errors
+            /// What is wrong with the configuration, in words.
+            pub(super) fn new(config: &Config, job: &str, shared: &Shared) -> Result<Self, String> {
+                Ok(match config { $(Config::$variant(config) => Self::$variant($module::Reader::new(config, job, shared)?)),* })
+            }
+
+            /// What it holds now.
+            ///
+            /// # Errors
+            /// Why it cannot be read; then what was read before goes on to hold.
+            pub(super) async fn read(&self, look: Look<'_>) -> Result<Seen, Failure> {
+                match self { $(Self::$variant(reader) => reader.read(look).await),* }
+            }
+
+            /// Listens or watches, beside the readings.
+            pub(super) async fn serve(&self) {
+                match self { $(Self::$variant(reader) => reader.serve().await),* }
+            }
+
+            /// See [`Probe::concerns`](crate::probe::Probe::concerns).
+            pub(super) fn concerns(&self) -> Vec<String> {
+                match self { $(Self::$variant(reader) => reader.concerns()),* }
+            }
+        }
+    };
+}
+
+sources! {
+    Pbm => pbm,
+    Exec => told,
+    Push => told,
+    Directory => directory,
+    S3 => s3,
+    Textfile => textfile,
+    Restic => restic,
+    Pgbackrest => pgbackrest,
+    Borg => borg,
+    Kubernetes => kubernetes,
+}

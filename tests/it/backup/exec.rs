@@ -1,0 +1,1 @@
+//! Commands that `midwatch backup run` wraps.

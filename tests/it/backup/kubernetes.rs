@@ -1,0 +1,1 @@
+//! Jobs and CronJobs, told by a made-up API server.

@@ -1,0 +1,1 @@
+//! Percona Backup for MongoDB's collections in a real mongod.

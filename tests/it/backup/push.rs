@@ -1,0 +1,1 @@
+//! Messages over HTTP, well meant and hostile.

@@ -1,0 +1,1 @@
+//! Real repositories of restic, Borg and pgBackRest.
