@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::client::token::is_token;
 use crate::probe::net::TlsConfig;
-use crate::settings::{Endpoint, HostPort, Invalid, Item, Secret, Section, Value};
+use crate::settings::{Endpoint, HostPort, HttpUrl, Invalid, Item, Secret, Section, Value};
 
 /// Kafka's own port, which an address may leave out.
 const PORT: u16 = 9092;

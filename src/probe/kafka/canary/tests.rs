@@ -11,10 +11,10 @@ use super::KafkaCanary;
 use super::config::{Config, Manage};
 use crate::metrics::testing::Scrape;
 use crate::metrics::{Gauges, Live, Recorder, SeriesSet};
-use crate::probe::kafka::access::{Access, HttpUrl, Sasl, TokenSource};
+use crate::probe::kafka::access::{Access, Sasl, TokenSource};
 use crate::probe::kafka::client::fake::{Fake, Reply};
 use crate::probe::{Cycle, Failure, Probe as _, Reason, Shared};
-use crate::settings::{Files, HostPort, Rules, Secret, Section, Source};
+use crate::settings::{Files, HostPort, HttpUrl, Rules, Secret, Section, Source};
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
 

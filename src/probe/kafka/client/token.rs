@@ -1,27 +1,23 @@
 //! Tokens for OAUTHBEARER: where they come from, and keeping them while they are good.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::{Request, Response, StatusCode, header};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper::{Request, StatusCode, header};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "msk-iam")]
 use super::msk::MskIam;
-use crate::probe::kafka::access::{HttpUrl, TokenSource};
-use crate::probe::net::{Net, Tls, clean, connect_any};
+use crate::probe::kafka::access::TokenSource;
+use crate::probe::net::{Net, Tls, clean, http};
 use crate::probe::{Failure, Reason};
-use crate::settings::Secret;
+use crate::settings::{HttpUrl, Secret};
 
 /// The longest answer of a token server that is read. Tokens have some kilobytes.
 const LONGEST_ANSWER: usize = 256 << 10;
