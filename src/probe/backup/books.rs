@@ -86,6 +86,9 @@ impl Books {
                 for run in runs.iter().filter(|run| run.end.is_some()) {
                     self.enter(run);
                 }
+                // A source may tell only the newest of many: when those go, older ones come to light, which are no news.
+                let oldest = runs.iter().filter_map(|run| run.end).map(|end| end.at).min_by(f64::total_cmp);
+                self.forgotten_until = self.forgotten_until.into_iter().chain(oldest).max_by(f64::total_cmp);
                 None
             }
             Event::Judged { until, missed } => {
@@ -93,7 +96,10 @@ impl Books {
                 self.missed += missed;
                 None
             }
-            Event::Run(run) => self.run(run),
+            Event::Run(run) => match &run.opened_as {
+                Some(first) if *first != run.id && !self.known.contains_key(&run.id) => self.renamed(run, first),
+                _ => self.run(run),
+            },
         }
     }
 
@@ -120,6 +126,25 @@ impl Books {
         self.cpu_seconds += run.cpu_seconds.unwrap_or(0.0).max(0.0);
         self.enter(run);
         Some(Counted(run.clone()))
+    }
+
+    /// A run that has another id now that it ended: what was known of it by the first one holds for it.
+    fn renamed(&mut self, run: &Run, first: &str) -> Option<Counted> {
+        if let Some(open) = self.open.remove(first) {
+            let run = Run {
+                started: run.started.or(open.started),
+                node: run.node.clone().or_else(|| open.node.clone()),
+                ..run.clone()
+            };
+            self.open.insert(run.id.clone(), Run { id: run.id.clone(), ..open });
+            return self.run(&run);
+        }
+        if self.recent.iter().any(|known| known.id == first && is_lost(known)) {
+            self.recent.retain(|known| known.id != first);
+            self.enter(run);
+            return None;
+        }
+        self.run(run)
     }
 
     fn begin(&mut self, run: &Run) {
@@ -203,8 +228,13 @@ impl Books {
     pub fn plan(&self, seen: &Seen, now: f64, longest: f64) -> Vec<Event> {
         let mut events = Vec::new();
         if self.watched_since.is_none() {
-            let mut ended: Vec<_> =
-                seen.runs.iter().filter(|run| run.end.is_some()).cloned().map(Run::trimmed).collect();
+            // What began so long ago had been given up before anybody watched.
+            let given_up = |run: &Run| {
+                let at = run.started.map(|started| started + longest).filter(|at| run.end.is_none() && *at < now)?;
+                Some(Run { end: Some(End { at, outcome: Outcome::Lost }), ..run.clone() })
+            };
+            let ended = seen.runs.iter().filter_map(|run| given_up(run).or_else(|| run.end.map(|_| run.clone())));
+            let mut ended: Vec<_> = ended.map(Run::trimmed).collect();
             ended.sort_by(|a, b| order(a).total_cmp(&order(b)));
             // More than can be remembered would only be forgotten one by one.
             let surplus = ended.len().saturating_sub(KNOWN);
@@ -213,10 +243,12 @@ impl Books {
         let mut news: Vec<_> = seen.runs.iter().filter(|run| self.is_news(run)).cloned().map(Run::trimmed).collect();
         news.sort_by(|a, b| order(a).total_cmp(&order(b)));
         if self.watched_since.is_none() {
-            news.retain(|run| run.end.is_none());
+            let is_overdue = |run: &Run| run.started.is_some_and(|started| started + longest < now);
+            news.retain(|run| run.end.is_none() && !is_overdue(run));
         }
         events.extend(news.into_iter().map(Event::Run));
-        let is_there = |id: &str| seen.runs.iter().any(|run| run.id == id);
+        let is_end_of = |run: &Run, id: &str| run.opened_as.as_deref() == Some(id) && self.is_news(run);
+        let is_there = |id: &str| seen.runs.iter().any(|run| run.id == id || is_end_of(run, id));
         let vanished = self.open.values().filter(|run| seen.has_all_open && !is_there(&run.id));
         events.extend(vanished.map(|run| lost(run, now)));
         events.extend(self.overdue(now, longest));

@@ -128,7 +128,9 @@ impl Backup {
     async fn read(&self, rec: &Recorder) -> Result<(), Failure> {
         // What is left is for entering and showing it.
         let ends = Instant::now() + rec.time_left() * 9 / 10;
-        let look = Look { job: &self.config.job, now: now(), ends };
+        let open: Vec<_> =
+            self.ledger.read(&self.state, &self.config.job, |books| books.open().map(|run| run.id.clone()).collect());
+        let look = Look { job: &self.config.job, now: now(), ends, open: &open };
         let late = |_| Failure::new(Reason::Timeout, "the source was not read in time");
         let seen = tokio::time::timeout_at(ends, self.source.read(look)).await.map_err(late).and_then(|read| read);
         lock(&self.memory).is_up = Some(seen.is_ok());

@@ -27,6 +27,9 @@ pub struct Run {
     /// Tells it from all others of the job, also after a restart: an operation id, the uid of a Kubernetes Job, a snapshot id. At
     /// most [`Run::LONGEST`] bytes.
     pub id: String,
+    /// The id by which it went on, where it has another one now that it ended: a file's name and time are final only then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opened_as: Option<String>,
     /// When it began, in unix seconds; `None` where the source does not know.
     pub started: Option<f64>,
     /// How it ended; `None` is that it goes on.
@@ -81,6 +84,9 @@ impl Run {
     pub fn trimmed(mut self) -> Self {
         cut(&mut self.id, Self::LONGEST);
         cut(&mut self.note, Self::LONGEST_NOTE);
+        if let Some(id) = &mut self.opened_as {
+            cut(id, Self::LONGEST);
+        }
         self.phases.truncate(Self::MOST_PHASES);
         for (name, _) in &mut self.phases {
             cut(name, 64);
