@@ -6,9 +6,11 @@
 
 mod books;
 mod clocks;
+mod clerk;
 mod config;
 mod ledger;
 mod metrics;
+mod push;
 mod report;
 mod runs;
 mod schedule;
@@ -23,6 +25,7 @@ use tokio::time::Instant;
 
 use self::books::{Books, Counted, Event};
 use self::clocks::{Clocks, Trust};
+use self::clerk::Clerk;
 use self::config::Config;
 use self::ledger::{Ledger, Unwritten};
 use self::runs::Seen;
@@ -105,7 +108,11 @@ impl Probe for Backup {
     }
 
     async fn serve(&self, _live: Live) {
-        self.source.serve().await;
+        match &self.source {
+            // What is told is entered at once, not when a cycle is due.
+            Source::Exec(told) | Source::Push(told) => told.listen(&self.clerk()).await,
+            source => source.serve().await,
+        }
     }
 
     fn concerns(&self) -> Vec<String> {
@@ -123,6 +130,11 @@ impl Probe for Backup {
 }
 
 impl Backup {
+    fn clerk(&self) -> Clerk {
+        let (config, state) = (Arc::clone(&self.config), self.state.clone());
+        Clerk { config, state, ledger: Arc::clone(&self.ledger), memory: Arc::clone(&self.memory) }
+    }
+
     /// Reads the source and enters what it tells.
     async fn read(&self, rec: &Recorder) -> Result<(), Failure> {
         // What is left is for entering and showing it.
