@@ -3,7 +3,7 @@
 //! A probe type is one file or folder in this module that implements [`Probe`], plus two lines here: its `mod` and its
 //! entry in [`KINDS`].
 
-mod backup;
+pub mod backup;
 mod buckets;
 mod common;
 mod kind;

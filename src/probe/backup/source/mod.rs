@@ -165,6 +165,16 @@ macro_rules! sources {
     };
 }
 
+impl Config {
+    /// The keys of a job whose runs are told.
+    pub(super) fn told(&self) -> Option<&told::Config> {
+        match self {
+            Self::Exec(config) | Self::Push(config) => Some(config),
+            _ => None,
+        }
+    }
+}
+
 sources! {
     Pbm => pbm,
     Exec => told,
