@@ -6,6 +6,7 @@
 mod backup;
 mod buckets;
 mod common;
+mod key_file;
 mod kind;
 pub mod net;
 mod state;
