@@ -8,6 +8,7 @@ mod pbm;
 mod pgbackrest;
 mod restic;
 mod s3;
+mod selection;
 mod textfile;
 mod told;
 
