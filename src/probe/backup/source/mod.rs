@@ -12,6 +12,8 @@ mod selection;
 mod textfile;
 mod told;
 
+pub(super) use self::s3::{page as s3_page, refusal as s3_refusal};
+
 use std::time::Duration;
 
 use tokio::time::Instant;

@@ -27,7 +27,6 @@ use crate::probe::backup::runs::Seen;
 use crate::probe::{Failure, Reason, Shared};
 use crate::settings::HttpUrl;
 
-#[doc(hidden)]
 pub use self::xml::{page, refusal};
 
 /// A bucket with so many pages is listed whole every time: to look for what is new takes as many requests.
