@@ -6,6 +6,7 @@
 pub mod backup;
 mod buckets;
 mod common;
+mod key_file;
 mod kind;
 pub mod net;
 mod state;
@@ -19,6 +20,9 @@ mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
 mod vpn;
+/// The readers of what tells backups, for the fuzz targets.
+#[doc(hidden)]
+pub use backup::fuzz as backup_fuzz;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]

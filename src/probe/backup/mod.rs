@@ -8,6 +8,7 @@ mod books;
 mod clocks;
 mod clerk;
 mod config;
+pub mod fuzz;
 mod ledger;
 mod metrics;
 mod push;
