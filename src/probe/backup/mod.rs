@@ -6,6 +6,8 @@
 
 mod books;
 mod config;
+#[doc(hidden)]
+pub mod fuzz;
 mod ledger;
 mod metrics;
 mod report;

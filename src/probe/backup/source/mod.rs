@@ -22,6 +22,20 @@ use crate::label_values::label_values;
 use crate::probe::{Failure, Shared};
 use crate::settings::{Invalid, Item, Section, Value};
 
+/// Reads a listing of a repository; the first byte says which tool's. Whether it is one. For the fuzz targets.
+pub fn listing(bytes: &[u8]) -> bool {
+    let Some((tool, mut rest)) = bytes.split_first() else { return false };
+    match tool {
+        b's' => restic::snapshots(&mut rest).is_ok(),
+        b't' => restic::stats(&mut rest).is_ok(),
+        b'b' => borg::answer(&mut rest).is_ok(),
+        b'p' => {
+            pgbackrest::answer(&mut rest).is_ok_and(|stanzas| stanzas.0.into_iter().all(|stanza| stanza.seen().is_ok()))
+        }
+        _ => false,
+    }
+}
+
 label_values! {
     /// The sources, as `source = …` names them.
     pub enum Name {

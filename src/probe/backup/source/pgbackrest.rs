@@ -160,7 +160,7 @@ impl Stanza {
     ///
     /// # Errors
     /// No repository can be read, or the stanza is in none: whether there are backups is then not known.
-    fn seen(self) -> Result<Seen, Failure> {
+    pub(super) fn seen(self) -> Result<Seen, Failure> {
         /// All is well.
         const OK: i64 = 0;
         /// There are no backups yet.
