@@ -98,8 +98,8 @@ impl Pace {
     /// Reads `listing_interval` and `listing_timeout` of those that list a repository.
     fn read(section: &mut Section<'_>) -> Self {
         let interval = section.checked("listing_interval", |interval: &Duration| {
-            let good = (Duration::from_secs(60)..=Duration::from_secs(31 * 86_400)).contains(interval);
-            if good { Ok(()) } else { Err("must be from 1m to 31d".to_owned()) }
+            let good = (Duration::from_secs(5)..=Duration::from_secs(31 * 86_400)).contains(interval);
+            if good { Ok(()) } else { Err("must be from 5s to 31d".to_owned()) }
         });
         let timeout = section.checked("listing_timeout", |timeout: &Duration| {
             if *timeout >= Duration::from_secs(1) { Ok(()) } else { Err("must be at least 1s".to_owned()) }

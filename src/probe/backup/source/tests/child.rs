@@ -195,5 +195,5 @@ fn keys_are_checked() {
     assert!(read("program = \"bin/tool\"").contains("an absolute path"));
     assert!(read("environment = { A = \"plain\" }").contains("`A`: a secret is not written in the configuration"));
     assert!(read("environment = 5").contains("expected a table"));
-    assert!(read("listing_interval = \"1s\"").contains("must be from 1m to 31d"));
+    assert!(read("listing_interval = \"1s\"").contains("must be from 5s to 31d"));
 }
