@@ -42,6 +42,7 @@ pub use common::{Common, Defaults, Require, Slo};
 pub use kind::{AnyConfig, AnyProbe, Kind, ProbeId, erase};
 pub use state::State;
 
+use crate::door::Doors;
 use crate::metrics::{Desc, Live, Recorder};
 use crate::settings::Settings;
 
@@ -148,6 +149,8 @@ pub struct Shared {
     pub net: net::Net,
     /// Where probes keep what must survive a restart.
     pub state: State,
+    /// What probes answer over HTTP.
+    pub doors: Doors,
 }
 
 /// One rhythm of a probe: how often it runs, and what becomes of its gauges when a run fails.

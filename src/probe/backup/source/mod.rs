@@ -85,6 +85,8 @@ pub(super) struct Look<'l> {
     pub now: f64,
     /// When the reading must be over.
     pub ends: Instant,
+    /// The ids of the runs that went on when the source was read last, also before a restart.
+    pub open: &'l [String],
 }
 
 /// How often a source is read that is expensive to read.
