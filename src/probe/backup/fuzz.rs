@@ -1,5 +1,7 @@
-//! The readers of what comes from outside, callable without a peer: for the fuzz targets in `fuzz/` and for the test that feeds their
+//! The readers of what comes from outside, callable without a peer: for the fuzz targets in `fuzz/` and for the tests that feed their
 //! seeds and mutations of them.
+
+pub use super::source::listing;
 
 /// What the reader of a bucket's answers makes of these bytes: how many objects they list.
 ///
@@ -13,8 +15,14 @@ pub fn s3_answer(bytes: &[u8]) -> Result<usize, &'static str> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn seeds_and_their_mutations_are_survived() {
+    fn answers_of_buckets_are_survived() {
         let (seeds, read) = crate::corpus::each("s3_answer", |bytes| super::s3_answer(bytes).is_ok());
         assert!(seeds >= 5 && read > seeds, "{seeds} {read}");
+    }
+
+    #[test]
+    fn listings_are_read_whatever_they_are() {
+        let (seeds, read) = crate::corpus::each("repository_listing", super::listing);
+        assert!(seeds >= 10 && read >= 10, "{seeds} seeds, {read} read");
     }
 }

@@ -8,6 +8,7 @@ mod books;
 mod clocks;
 mod clerk;
 mod config;
+#[doc(hidden)]
 pub mod fuzz;
 mod ledger;
 mod metrics;

@@ -4,8 +4,10 @@ mod borg;
 mod child;
 mod directory;
 mod kubernetes;
+mod listed;
 mod pbm;
 mod pgbackrest;
+mod place;
 mod restic;
 mod s3;
 mod selection;
@@ -22,6 +24,20 @@ use super::runs::Seen;
 use crate::label_values::label_values;
 use crate::probe::{Failure, Shared};
 use crate::settings::{Invalid, Item, Section, Value};
+
+/// Reads a listing of a repository; the first byte says which tool's. Whether it is one. For the fuzz targets.
+pub fn listing(bytes: &[u8]) -> bool {
+    let Some((tool, mut rest)) = bytes.split_first() else { return false };
+    match tool {
+        b's' => restic::snapshots(&mut rest).is_ok(),
+        b't' => restic::stats(&mut rest).is_ok(),
+        b'b' => borg::answer(&mut rest).is_ok(),
+        b'p' => {
+            pgbackrest::answer(&mut rest).is_ok_and(|stanzas| stanzas.0.into_iter().all(|stanza| stanza.seen().is_ok()))
+        }
+        _ => false,
+    }
+}
 
 label_values! {
     /// The sources, as `source = …` names them.
@@ -92,8 +108,8 @@ impl Pace {
     /// The same with another interval for those who name none.
     fn read_or(section: &mut Section<'_>, default: Duration) -> Self {
         let interval = section.checked("listing_interval", |interval: &Duration| {
-            let good = (Duration::from_secs(60)..=Duration::from_secs(31 * 86_400)).contains(interval);
-            if good { Ok(()) } else { Err("must be from 1m to 31d".to_owned()) }
+            let good = (Duration::from_secs(5)..=Duration::from_secs(31 * 86_400)).contains(interval);
+            if good { Ok(()) } else { Err("must be from 5s to 31d".to_owned()) }
         });
         let timeout = section.checked("listing_timeout", |timeout: &Duration| {
             if *timeout >= Duration::from_secs(1) { Ok(()) } else { Err("must be at least 1s".to_owned()) }
