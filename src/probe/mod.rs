@@ -19,6 +19,10 @@ mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
 mod vpn;
+/// The reader of what an API server of Kubernetes tells, for the fuzz target.
+#[cfg(feature = "kubernetes")]
+#[doc(hidden)]
+pub use backup::kubernetes_fuzz;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]

@@ -15,6 +15,9 @@ mod show;
 mod source;
 mod told;
 
+#[cfg(feature = "kubernetes")]
+pub use source::kubernetes_fuzz;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -164,7 +167,10 @@ impl Backup {
     /// Records all that is known.
     fn show(&self, rec: &Recorder, written: &Result<(), Failure>) {
         let mut memory = lock(&self.memory);
-        self.ledger.read(&self.state, &self.config.job, |books| show::books(rec, &self.config, books, now()));
+        let schedule = self.config.schedule(memory.held.as_ref());
+        self.ledger.read(&self.state, &self.config.job, |books| {
+            show::books(rec, &self.config, books, (schedule.as_ref(), now()))
+        });
         show::counted(rec, &std::mem::take(&mut memory.counted));
         if let Some(held) = &memory.held {
             show::holdings(rec, held);
@@ -188,8 +194,8 @@ struct Job<'j> {
 impl Job<'_> {
     /// The verdict on due times, unless it cannot be known just now: the source is not read, or the clock was set.
     fn judge(&self) -> Vec<Event> {
-        let Some(schedule) = &self.config.schedule else { return Vec::new() };
         let mut memory = lock(self.memory);
+        let Some(schedule) = self.config.schedule(memory.held.as_ref()) else { return Vec::new() };
         let (wall, monotonic) = (self.now, Instant::now());
         if let Some((was, at)) = memory.clocks.replace((wall, monotonic)) {
             let passed = monotonic.saturating_duration_since(at).as_secs_f64();
@@ -201,7 +207,15 @@ impl Job<'_> {
         if memory.is_up != Some(true) || memory.unsure_until.is_some_and(|until| monotonic < until) {
             return Vec::new();
         }
-        self.books.judge(schedule, wall).into_iter().collect()
+        let is_suspended = memory.held.as_ref().is_some_and(|held| held.is_suspended);
+        let judged = self.books.judge(&schedule, wall).into_iter();
+        judged
+            .map(|event| match event {
+                // Nobody wanted those runs.
+                Event::Judged { until, .. } if is_suspended => Event::Judged { until, missed: 0 },
+                event => event,
+            })
+            .collect()
     }
 }
 

@@ -1,8 +1,11 @@
 //! Where the runs of a job are learnt from: a file or folder for each source.
 
+#[cfg(not(feature = "kubernetes"))]
+mod absent;
 mod borg;
 mod child;
 mod directory;
+#[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod pbm;
 mod pgbackrest;
@@ -10,6 +13,11 @@ mod restic;
 mod s3;
 mod textfile;
 mod told;
+
+#[cfg(not(feature = "kubernetes"))]
+use absent as kubernetes;
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::fuzz as kubernetes_fuzz;
 
 use std::time::Duration;
 
