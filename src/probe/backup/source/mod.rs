@@ -1,8 +1,11 @@
 //! Where the runs of a job are learnt from: a file or folder for each source.
 
+#[cfg(not(feature = "kubernetes"))]
+mod absent;
 mod borg;
 mod child;
 mod directory;
+#[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod listed;
 mod pbm;
@@ -15,6 +18,10 @@ mod textfile;
 mod told;
 
 pub(super) use self::s3::{page as s3_page, refusal as s3_refusal};
+#[cfg(not(feature = "kubernetes"))]
+use absent as kubernetes;
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::fuzz as kubernetes_fuzz;
 
 use std::time::Duration;
 
