@@ -19,6 +19,10 @@ mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
 mod vpn;
+/// The readers of the documents of Percona Backup for MongoDB, for the fuzz target.
+#[cfg(feature = "mongodb")]
+#[doc(hidden)]
+pub use backup::pbm_fuzz;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]

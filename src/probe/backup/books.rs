@@ -175,10 +175,10 @@ impl Books {
     }
 
     fn note_node(&mut self, run: &Run) {
-        if let Some(node) = run.node.as_ref().filter(|node| !node.is_empty())
-            && (self.nodes.len() < NODES || self.nodes.contains(node))
-        {
-            self.nodes.insert(node.clone());
+        for node in run.nodes().filter(|node| !node.is_empty()) {
+            if self.nodes.len() < NODES || self.nodes.contains(node) {
+                self.nodes.insert(node.clone());
+            }
         }
     }
 

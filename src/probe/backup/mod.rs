@@ -15,6 +15,9 @@ mod show;
 mod source;
 mod told;
 
+#[cfg(feature = "mongodb")]
+pub use self::source::pbm::fuzz as pbm_fuzz;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -73,6 +76,7 @@ impl Probe for Backup {
         Reason::Protocol,
         Reason::Rejected,
         Reason::Mismatch,
+        Reason::NotPrimary,
         Reason::Overload,
         Reason::Local,
     ];

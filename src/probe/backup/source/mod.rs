@@ -1,10 +1,15 @@
 //! Where the runs of a job are learnt from: a file or folder for each source.
 
+#[cfg(not(feature = "mongodb"))]
+#[path = "absent.rs"]
+mod pbm;
+
 mod borg;
 mod child;
 mod directory;
 mod kubernetes;
-mod pbm;
+#[cfg(feature = "mongodb")]
+pub mod pbm;
 mod pgbackrest;
 mod restic;
 mod s3;

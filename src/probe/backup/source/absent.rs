@@ -1,17 +1,19 @@
-//! Percona Backup for MongoDB's collections.
+//! Stands for a source that needs a feature which this build lacks.
 
 use super::{Look, Pace};
 use crate::probe::backup::runs::Seen;
 use crate::probe::{Failure, Reason, Shared};
 use crate::settings::Section;
 
-/// Its keys.
+/// There is none.
 #[derive(Debug, PartialEq)]
 pub struct Config {}
 
 impl Config {
-    pub(super) fn read(_section: &mut Section<'_>) -> Option<Self> {
-        Some(Self {})
+    pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+        section.ignore_rest();
+        section.problem(Some("source"), "`source`: this one is not in this build");
+        None
     }
 
     pub(super) fn pace(&self) -> Option<Pace> {
@@ -19,16 +21,16 @@ impl Config {
     }
 }
 
-/// Reads it.
+/// Reads nothing: there is no configuration that leads to it.
 pub struct Reader {}
 
 impl Reader {
     pub(super) fn new(_config: &Config, _job: &str, _shared: &Shared) -> Result<Self, String> {
-        Ok(Self {})
+        Err("the source is not in this build".to_owned())
     }
 
     pub(super) async fn read(&self, _look: Look<'_>) -> Result<Seen, Failure> {
-        Err(Failure::new(Reason::Internal, "not there yet"))
+        Err(Failure::new(Reason::Internal, "the source is not in this build"))
     }
 
     pub(super) async fn serve(&self) {
