@@ -211,7 +211,7 @@ fn is_stale(heartbeat: f64, as_of: f64) -> bool {
 }
 
 /// The run of an entry: where it goes on by its locks, if the entry does not say yet, and lost if nobody works on it any more.
-fn run(entry: Entry, locks: &[Lock], as_of: f64) -> Run {
+pub(super) fn run(entry: Entry, locks: &[Lock], as_of: f64) -> Run {
     let Entry { mut run, heartbeat, .. } = entry;
     if run.end.is_some() {
         return run;
@@ -233,7 +233,7 @@ fn run(entry: Entry, locks: &[Lock], as_of: f64) -> Run {
 }
 
 /// From which start on entries can still change: that of the oldest which goes on, or may yet, and lately begun ones.
-fn from(entries: &[Entry], as_of: f64) -> i64 {
+pub(super) fn from(entries: &[Entry], as_of: f64) -> i64 {
     let newest = entries.iter().map(|entry| entry.start).max().unwrap_or(0).min(as_of as i64);
     let may_go_on = |entry: &&Entry| {
         entry.run.end.is_none() && entry.heartbeat.is_none_or(|heartbeat| as_of - heartbeat < GIVEN_UP)
@@ -253,7 +253,7 @@ fn fingerprint(entries: &[Entry]) -> u64 {
 }
 
 /// All agents that were heard of within a day, and whether they are well: somebody removes the entries of those that are not.
-fn remember(
+pub(super) fn remember(
     known: &mut BTreeMap<String, f64>,
     agents: &[Agent],
     as_of: f64,
@@ -284,7 +284,7 @@ fn remember(
 }
 
 /// What a person should know of a lock: work that is no run, and locks that nobody holds any more.
-fn words(lock: &Lock, as_of: f64) -> Option<String> {
+pub(super) fn words(lock: &Lock, as_of: f64) -> Option<String> {
     let node = lock.node.as_deref().unwrap_or("an unknown node");
     if is_stale(lock.heartbeat, as_of) {
         let age = as_of - lock.heartbeat;
