@@ -1,6 +1,6 @@
 //! Where the runs of a job are learnt from: a file or folder for each source.
 
-#[cfg(not(feature = "kubernetes"))]
+#[cfg(not(all(feature = "kubernetes", feature = "mongodb")))]
 mod absent;
 mod borg;
 mod child;
@@ -8,7 +8,8 @@ mod directory;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod listed;
-mod pbm;
+#[cfg(feature = "mongodb")]
+pub mod pbm;
 mod pgbackrest;
 mod place;
 mod restic;
@@ -20,6 +21,8 @@ mod told;
 pub(super) use self::s3::{page as s3_page, refusal as s3_refusal};
 #[cfg(not(feature = "kubernetes"))]
 use absent as kubernetes;
+#[cfg(not(feature = "mongodb"))]
+use absent as pbm;
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::fuzz as kubernetes_fuzz;
 
