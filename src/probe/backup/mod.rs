@@ -6,22 +6,36 @@
 
 mod books;
 mod clocks;
+mod clerk;
 mod config;
+#[doc(hidden)]
+pub mod fuzz;
 mod ledger;
 mod metrics;
+mod push;
 mod report;
 mod runs;
 mod schedule;
 mod show;
 mod source;
-mod told;
+pub mod spool;
+pub mod told;
+
+#[cfg(feature = "kubernetes")]
+pub use source::kubernetes_fuzz;
+
+#[cfg(feature = "mongodb")]
+pub use self::source::pbm::fuzz as pbm_fuzz;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+pub use self::config::is_node;
+
 use self::books::{Books, Counted, Event};
+use self::clerk::Clerk;
 use self::clocks::{Clocks, Trust};
 use self::config::Config;
 use self::ledger::{Ledger, Unwritten};
@@ -29,7 +43,11 @@ use self::runs::Seen;
 use self::source::{Look, Source};
 use super::{Cycle, Failure, OnFailure, Probe, Reason, Shared, State};
 use crate::metrics::{Desc, Live, Recorder};
+use crate::settings::{Secret, Section, Settings as _};
 use crate::sync::lock;
+
+/// The name of the probe type.
+pub const KIND: &str = "backup";
 
 /// The probe type `backup`.
 pub(super) struct Backup {
@@ -59,7 +77,7 @@ struct Memory {
 const LISTING: &str = "listing";
 
 impl Probe for Backup {
-    const TYPE: &'static str = "backup";
+    const TYPE: &'static str = KIND;
     const METRICS: &'static [&'static Desc] = metrics::ALL;
     const REASONS: &'static [Reason] = &[
         Reason::Resolve,
@@ -72,6 +90,7 @@ impl Probe for Backup {
         Reason::Protocol,
         Reason::Rejected,
         Reason::Mismatch,
+        Reason::NotPrimary,
         Reason::Overload,
         Reason::Local,
     ];
@@ -105,7 +124,11 @@ impl Probe for Backup {
     }
 
     async fn serve(&self, _live: Live) {
-        self.source.serve().await;
+        match &self.source {
+            // What is told is entered at once, not when a cycle is due.
+            Source::Exec(told) | Source::Push(told) => told.listen(&self.clerk()).await,
+            source => source.serve().await,
+        }
     }
 
     fn concerns(&self) -> Vec<String> {
@@ -123,6 +146,11 @@ impl Probe for Backup {
 }
 
 impl Backup {
+    fn clerk(&self) -> Clerk {
+        let (config, state) = (Arc::clone(&self.config), self.state.clone());
+        Clerk { config, state, ledger: Arc::clone(&self.ledger), memory: Arc::clone(&self.memory) }
+    }
+
     /// Reads the source and enters what it tells.
     async fn read(&self, rec: &Recorder) -> Result<(), Failure> {
         // What is left is for entering and showing it.
@@ -169,8 +197,11 @@ impl Backup {
 
     /// Records all that is known.
     fn show(&self, rec: &Recorder, written: &Result<(), Failure>) {
-        self.ledger.read(&self.state, &self.config.job, |books| show::books(rec, &self.config, books, now()));
         let mut memory = lock(&self.memory);
+        let schedule = self.config.schedule(memory.held.as_ref());
+        self.ledger.read(&self.state, &self.config.job, |books| {
+            show::books(rec, &self.config, books, (schedule.as_ref(), now()));
+        });
         show::counted(rec, &std::mem::take(&mut memory.counted));
         if let Some(held) = &memory.held {
             show::holdings(rec, held);
@@ -180,6 +211,25 @@ impl Backup {
         }
         rec.set(&metrics::STATE_WRITABLE, [], show::flag(written.is_ok() && self.state.own_dir().is_some()));
     }
+}
+
+/// What the configuration of a job says to those who tell of its runs.
+#[derive(Debug)]
+pub struct Sender {
+    /// Where its runs are.
+    pub node: Option<String>,
+    /// What a message over HTTP shows; `None` if there is none, or it cannot be read.
+    pub token: Option<Secret>,
+    /// Whether its runs are told at all, and not looked up.
+    pub takes_messages: bool,
+}
+
+/// Reads that of `[probe.backup.<job>]`. `None` if it is none that can be used.
+pub fn sender(section: &mut Section<'_>) -> Option<Sender> {
+    let config = Config::read(section)?;
+    let told = config.source.told();
+    let token = told.and_then(|told| told.token.clone()).filter(|token| !token.is_placeholder());
+    Some(Sender { node: config.node, token, takes_messages: told.is_some() })
 }
 
 /// A job as plans are made for it.
@@ -208,15 +258,21 @@ impl Job<'_> {
 
     /// The verdict on due times, unless it cannot be known just now: the source is not read, or the clock was set.
     fn judge(&self) -> Vec<Event> {
-        let Some(schedule) = &self.config.schedule else { return Vec::new() };
         let mut memory = lock(self.memory);
+        let Some(schedule) = self.config.schedule(memory.held.as_ref()) else { return Vec::new() };
+        let is_suspended = memory.held.as_ref().is_some_and(|held| held.is_suspended);
         let hold = Duration::from_secs_f64(schedule.grace.clamp(30.0, 3600.0));
         let verdict = match memory.clocks.look(self.now, Instant::now(), hold) {
             Trust::Jumped => self.books.skip(self.now),
-            Trust::Sure if memory.is_up == Some(true) => self.books.judge(schedule, self.now, memory.heard),
+            Trust::Sure if memory.is_up == Some(true) => self.books.judge(&schedule, self.now, memory.heard),
             Trust::Sure | Trust::Unsure => None,
         };
-        verdict.into_iter().collect()
+        let excused = |event| match event {
+            // Nobody wanted those runs.
+            Event::Judged { until, .. } if is_suspended => Event::Judged { until, missed: 0 },
+            event => event,
+        };
+        verdict.into_iter().map(excused).collect()
     }
 }
 
