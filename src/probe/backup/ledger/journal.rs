@@ -243,6 +243,8 @@ impl Journal {
             writer.replace(lines, self.is_damaged)?;
         }
         (self.is_behind, self.is_damaged, self.base) = (false, false, writer.length());
+        // The books have all of it.
+        self.pending.clear();
         Ok(())
     }
 

@@ -402,3 +402,25 @@ fn long_lines_are_skipped_and_take_no_memory() {
     let mut books = BTreeMap::new();
     assert_eq!(replay(&jobs[..], u64::MAX, &mut books).unwrap().foreign, 5000 - 4096);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_with_all_books_is_not_written_twice() {
+    let folder = folder();
+    let (ledger, state) = (Ledger::default(), daemon(folder.path()));
+    enter(&ledger, &state, "a", "1").unwrap();
+    fs::remove_file(journal(folder.path())).unwrap();
+    let judged = || {
+        let until = NOW + 3600.0;
+        vec![Event::Schedule { at: NOW, text: "1h".to_owned() }, Event::Judged { until, missed: 1 }]
+    };
+    ledger.commit(&state, "a", Unwritten::Enter, |_| judged()).unwrap().1.unwrap_err();
+    advance(Duration::from_secs(2)).await;
+    again(&ledger, &state, "a").unwrap();
+    let books = ledger.read(&state, "a", Clone::clone);
+    drop(ledger);
+    let ledger = Ledger::default();
+    assert_eq!((ledger.read(&state, "a", Clone::clone), books.missed()), (books.clone(), 1));
+    // Nor does it matter if it is.
+    ledger.commit(&state, "a", Unwritten::Enter, |_| judged()).unwrap().1.unwrap();
+    assert_eq!(ledger.read(&state, "a", Books::missed), 1);
+}
