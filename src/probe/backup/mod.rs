@@ -5,8 +5,8 @@
 //! [schedule](schedule), and [shows](show) all that the books say, also if the source could not be read: then nothing of it has changed.
 
 mod books;
-mod clocks;
 mod clerk;
+mod clocks;
 mod config;
 #[doc(hidden)]
 pub mod fuzz;
@@ -26,8 +26,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use self::books::{Books, Counted, Event};
-use self::clocks::{Clocks, Trust};
 use self::clerk::Clerk;
+use self::clocks::{Clocks, Trust};
 use self::config::Config;
 use self::ledger::{Ledger, Unwritten};
 use self::runs::Seen;
