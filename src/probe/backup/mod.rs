@@ -18,12 +18,15 @@ mod runs;
 mod schedule;
 mod show;
 mod source;
-mod told;
+pub mod spool;
+pub mod told;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+
+pub use self::config::is_node;
 
 use self::books::{Books, Counted, Event};
 use self::clerk::Clerk;
@@ -34,7 +37,11 @@ use self::runs::Seen;
 use self::source::{Look, Source};
 use super::{Cycle, Failure, OnFailure, Probe, Reason, Shared, State};
 use crate::metrics::{Desc, Live, Recorder};
+use crate::settings::{Secret, Section, Settings as _};
 use crate::sync::lock;
+
+/// The name of the probe type.
+pub const KIND: &str = "backup";
 
 /// The probe type `backup`.
 pub(super) struct Backup {
@@ -64,7 +71,7 @@ struct Memory {
 const LISTING: &str = "listing";
 
 impl Probe for Backup {
-    const TYPE: &'static str = "backup";
+    const TYPE: &'static str = KIND;
     const METRICS: &'static [&'static Desc] = metrics::ALL;
     const REASONS: &'static [Reason] = &[
         Reason::Resolve,
@@ -194,6 +201,25 @@ impl Backup {
         }
         rec.set(&metrics::STATE_WRITABLE, [], show::flag(written.is_ok() && self.state.own_dir().is_some()));
     }
+}
+
+/// What the configuration of a job says to those who tell of its runs.
+#[derive(Debug)]
+pub struct Sender {
+    /// Where its runs are.
+    pub node: Option<String>,
+    /// What a message over HTTP shows; `None` if there is none, or it cannot be read.
+    pub token: Option<Secret>,
+    /// Whether its runs are told at all, and not looked up.
+    pub takes_messages: bool,
+}
+
+/// Reads that of `[probe.backup.<job>]`. `None` if it is none that can be used.
+pub fn sender(section: &mut Section<'_>) -> Option<Sender> {
+    let config = Config::read(section)?;
+    let told = config.source.told();
+    let token = told.and_then(|told| told.token.clone()).filter(|token| !token.is_placeholder());
+    Some(Sender { node: config.node, token, takes_messages: told.is_some() })
 }
 
 /// A job as plans are made for it.

@@ -10,8 +10,11 @@ mod pgbackrest;
 mod place;
 mod restic;
 mod s3;
+mod selection;
 mod textfile;
 mod told;
+
+pub(super) use self::s3::{page as s3_page, refusal as s3_refusal};
 
 use std::time::Duration;
 
@@ -99,6 +102,11 @@ pub(super) struct Pace {
 impl Pace {
     /// Reads `listing_interval` and `listing_timeout` of those that list a repository.
     fn read(section: &mut Section<'_>) -> Self {
+        Self::read_or(section, Duration::from_secs(3600))
+    }
+
+    /// The same with another interval for those who name none.
+    fn read_or(section: &mut Section<'_>, default: Duration) -> Self {
         let interval = section.checked("listing_interval", |interval: &Duration| {
             let good = (Duration::from_secs(5)..=Duration::from_secs(31 * 86_400)).contains(interval);
             if good { Ok(()) } else { Err("must be from 5s to 31d".to_owned()) }
@@ -106,7 +114,7 @@ impl Pace {
         let timeout = section.checked("listing_timeout", |timeout: &Duration| {
             if *timeout >= Duration::from_secs(1) { Ok(()) } else { Err("must be at least 1s".to_owned()) }
         });
-        let interval = interval.unwrap_or(Duration::from_secs(3600));
+        let interval = interval.unwrap_or(default);
         let timeout = timeout.unwrap_or(Duration::from_secs(300).min(interval * 4 / 5));
         if timeout >= interval {
             section.problem(Some("listing_timeout"), "`listing_timeout`: must be shorter than `listing_interval`");
@@ -179,6 +187,16 @@ macro_rules! sources {
             }
         }
     };
+}
+
+impl Config {
+    /// The keys of a job whose runs are told.
+    pub(super) fn told(&self) -> Option<&told::Config> {
+        match self {
+            Self::Exec(config) | Self::Push(config) => Some(config),
+            _ => None,
+        }
+    }
 }
 
 sources! {
