@@ -13,7 +13,7 @@ const HUNG: &str = "canary-hung-0815";
 
 /// A job whose repository is listed all the time.
 fn job(name: &str, source: &str, rest: &str) -> String {
-    let rhythm = "interval = \"1s\"\nlisting_interval = \"10s\"\nlisting_timeout = \"9s\"";
+    let rhythm = "interval = \"1s\"\nlisting_interval = \"15s\"\nlisting_timeout = \"14s\"";
     format!("[probe.backup.{name}]\nsource = \"{source}\"\n{rhythm}\n{rest}\n")
 }
 
@@ -217,7 +217,7 @@ async fn a_tool_that_hangs_is_ended_with_all_it_started_and_no_secret_is_seen() 
         program.display(),
         password.display()
     );
-    let probes = job("files", "restic", &keys).replace("listing_timeout = \"9s\"", "listing_timeout = \"4s\"");
+    let probes = job("files", "restic", &keys).replace("listing_timeout = \"14s\"", "listing_timeout = \"5s\"");
     let daemon = start(place, &probes);
     daemon.wait_ready().await;
     let marker = format!("RESTIC_PASSWORD={HUNG}");
