@@ -6,6 +6,7 @@
 
 mod books;
 mod config;
+pub mod fuzz;
 mod ledger;
 mod metrics;
 mod report;

@@ -3,6 +3,7 @@
 mod borg;
 mod child;
 mod directory;
+mod file;
 mod kubernetes;
 mod pbm;
 mod pgbackrest;
@@ -11,6 +12,9 @@ mod s3;
 mod selection;
 mod textfile;
 mod told;
+
+pub(super) use self::selection::fuzz as fuzz_manifest;
+pub(super) use self::textfile::fuzz as fuzz_textfile;
 
 use std::time::Duration;
 

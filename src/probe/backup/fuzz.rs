@@ -1,0 +1,26 @@
+//! The readers of what comes from outside, for the fuzz targets.
+
+/// Reads a backup's manifest. Whether it is one.
+pub fn manifest(bytes: &[u8]) -> bool {
+    super::source::fuzz_manifest(bytes)
+}
+
+/// Reads a `.prom` file of a script. Whether it tells anything of a backup.
+pub fn textfile(bytes: &[u8]) -> bool {
+    super::source::fuzz_textfile(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn manifests_are_read_whatever_they_are() {
+        let (seeds, read) = crate::corpus::each("manifest", super::manifest);
+        assert!(seeds >= 3 && read >= 3, "{seeds} seeds, {read} read");
+    }
+
+    #[test]
+    fn files_of_scripts_are_read_whatever_they_are() {
+        let (seeds, read) = crate::corpus::each("textfile", super::textfile);
+        assert!(seeds >= 4 && read >= 4, "{seeds} seeds, {read} read");
+    }
+}
