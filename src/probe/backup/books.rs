@@ -137,6 +137,8 @@ impl Books {
                 ..run.clone()
             };
             self.open.insert(run.id.clone(), Run { id: run.id.clone(), ..open });
+            // Whatever is still told of it by its first id is no news.
+            self.know(first, run.end.map_or(0.0, |end| end.at));
             return self.run(&run);
         }
         if self.recent.iter().any(|known| known.id == first && is_lost(known)) {
@@ -162,14 +164,7 @@ impl Books {
             self.started_at(when);
         }
         self.note_node(run);
-        self.known.insert(run.id.clone(), end.at);
-        if self.known.len() > KNOWN {
-            let oldest = self.known.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(id, at)| (id.clone(), *at));
-            if let Some((id, at)) = oldest {
-                self.known.remove(&id);
-                self.forgotten_until = Some(self.forgotten_until.map_or(at, |until| until.max(at)));
-            }
-        }
+        self.know(&run.id, end.at);
         let is_newer = |than: Option<f64>| than.is_none_or(|than| end.at >= than);
         if end.outcome == Outcome::Success {
             if is_newer(self.last_success.as_ref().and_then(|run| run.end).map(|end| end.at)) {
@@ -185,6 +180,18 @@ impl Books {
         self.recent.insert(at, run.clone());
         if self.recent.len() > REMEMBERED {
             self.recent.pop_front();
+        }
+    }
+
+    /// A run by that id has ended.
+    fn know(&mut self, id: &str, at: f64) {
+        self.known.insert(id.to_owned(), at);
+        if self.known.len() > KNOWN {
+            let oldest = self.known.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(id, at)| (id.clone(), *at));
+            if let Some((id, at)) = oldest {
+                self.known.remove(&id);
+                self.forgotten_until = Some(self.forgotten_until.map_or(at, |until| until.max(at)));
+            }
         }
     }
 
