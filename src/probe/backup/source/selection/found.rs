@@ -14,7 +14,7 @@ const OPEN: usize = 64;
 const LONGEST_NAME: usize = 200;
 
 /// What a listing comes to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Found {
     stock: Stock,
     /// The newest of those that ended, in no order, and up to as many again that are too old.
@@ -44,7 +44,7 @@ impl Forever {
 }
 
 /// A backup that ended, as far as its files tell.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ranked {
     pub(super) name: String,
     /// When it was complete.
@@ -60,7 +60,7 @@ pub(super) struct Ranked {
 }
 
 /// A backup that is being made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Opening {
     pub(super) id: String,
     pub(super) started: Option<f64>,
@@ -122,6 +122,11 @@ impl Found {
     fn cut(&mut self) {
         self.newest.sort_by(|a, b| b.at.total_cmp(&a.at));
         self.newest.truncate(NEWEST);
+    }
+
+    /// Whether nothing of it is being made, and time alone does not change it.
+    pub(super) fn rests(&self, now: f64) -> bool {
+        self.open.is_empty() && now < self.holds_until.0
     }
 
     /// Until when it is the same as long as no file changes, in unix seconds.

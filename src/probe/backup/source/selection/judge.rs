@@ -22,7 +22,7 @@ pub struct Selection<'r> {
 }
 
 /// What has been seen of one backup.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Candidate {
     name: String,
     data: Option<Files>,
@@ -42,10 +42,37 @@ struct Files {
     grew: bool,
 }
 
+/// What has come by so far of a listing that goes on later, when other runs may go on.
+#[derive(Clone, Default)]
+pub struct Paused {
+    pending: Vec<Candidate>,
+    last: String,
+    found: Found,
+}
+
+impl Paused {
+    /// Whether what has been judged would be judged the same now, as long as no file changes: nothing of it is being made.
+    pub fn rests(&self, now: f64) -> bool {
+        self.found.rests(now)
+    }
+}
+
 impl<'r> Selection<'r> {
     /// Nothing has come by yet. `now` is in unix seconds; `open` has the ids of the job's runs that went on so far.
     pub fn new(rules: &'r Rules, now: f64, open: &'r [String]) -> Self {
         Self { rules, now, open, pending: Vec::new(), last: String::new(), found: Found::default() }
+    }
+
+    /// Goes on where another one was paused. `now` is in unix seconds; `open` has the ids of the job's runs that went on so far.
+    pub fn go_on(rules: &'r Rules, (now, open): (f64, &'r [String]), paused: Paused) -> Self {
+        let Paused { pending, last, found } = paused;
+        Self { rules, now, open, pending, last, found }
+    }
+
+    /// Pauses it.
+    pub fn pause(self) -> Paused {
+        let Self { pending, last, found, .. } = self;
+        Paused { pending, last, found }
     }
 
     /// The next file.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use glob::{MatchOptions, Pattern};
 
 pub use self::found::{Found, Wanted};
-pub use self::judge::Selection;
+pub use self::judge::{Paused, Selection};
 pub use self::manifest::{Manifest, Manifests, fuzz, is_time};
 use crate::settings::Section;
 
