@@ -23,6 +23,7 @@ mod exposition;
 mod kafka;
 mod kafka_peers;
 mod memory;
+mod pbm;
 mod peers;
 mod reload;
 mod report;
@@ -43,7 +44,7 @@ use self::sets::Set;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Without servers, then with them. The story is last because it pins the members of the set to cores.
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "exposition",
     "compression",
     "http",
@@ -54,6 +55,7 @@ const SECTIONS: [&str; 15] = [
     "stop",
     "kafka",
     "directory",
+    "pbm",
     "accuracy",
     "memory",
     "cost",
@@ -128,6 +130,9 @@ async fn all(sections: &[&str]) -> Outcome<()> {
     }
     if wanted("directory") {
         backup_files::measure().await?;
+    }
+    if wanted("pbm") {
+        pbm::measure().await?;
     }
     if wanted("accuracy") {
         accuracy::measure().await?;
