@@ -268,7 +268,7 @@ mod judging {
         let keys = format!("source = \"exec\"\nschedule = \"{text}\"\ngrace = \"10m\"");
         let files = crate::settings::Files::new(false);
         let config: Config = crate::probe::testing::config(std::path::Path::new("/"), &keys, &files).unwrap();
-        config.schedule.unwrap()
+        config.schedule(None).unwrap()
     }
 
     /// Judges, and says how many were missed in all.

@@ -198,29 +198,24 @@ fn years_are_judged_bit_by_bit() {
     }
 }
 
-/// A section with a schedule and nothing else.
-#[derive(Debug, PartialEq)]
-struct Only(Option<Schedule>);
-
-impl crate::settings::Settings for Only {
-    fn read(section: &mut Section<'_>) -> Option<Self> {
-        Some(Self(Schedule::read(section)))
-    }
-}
-
-fn read(keys: &str) -> Result<Only, Vec<String>> {
-    crate::probe::testing::config(std::path::Path::new("/"), keys, &crate::settings::Files::new(false))
+/// The schedule of a job with those keys, or its problems.
+fn read(keys: &str) -> Result<Option<Schedule>, Vec<String>> {
+    let keys = format!("source = \"exec\"\n{keys}");
+    let files = crate::settings::Files::new(false);
+    let config =
+        crate::probe::testing::config::<crate::probe::backup::config::Config>(std::path::Path::new("/"), &keys, &files);
+    config.map(|config| config.schedule(None))
 }
 
 #[test]
 fn a_schedule_is_read_from_its_keys() {
-    let berlin = read("schedule = \"30 2 * * *\"\ntime_zone = \"Europe/Berlin\"\ngrace = \"2h\"").unwrap().0.unwrap();
+    let berlin = read("schedule = \"30 2 * * *\"\ntime_zone = \"Europe/Berlin\"\ngrace = \"2h\"").unwrap().unwrap();
     assert_eq!(berlin, cron("30 2 * * *", "Europe/Berlin", 2.0 * HOUR));
-    assert_eq!(read("schedule = \"@daily\"").unwrap().0.unwrap().text(), "@daily UTC");
-    assert_eq!(read("schedule = \"24h\"").unwrap().0.unwrap(), every(DAY, HOUR));
-    assert_eq!(read("# none").unwrap().0, None);
+    assert_eq!(read("schedule = \"@daily\"").unwrap().unwrap().text(), "@daily UTC");
+    assert_eq!(read("schedule = \"24h\"").unwrap().unwrap(), every(DAY, HOUR));
+    assert_eq!(read("# none"), Ok(None));
     // Grace is no part of what tells schedules from each other.
-    assert_eq!(read("schedule = \"1d\"\ngrace = \"1m\"").unwrap().0.unwrap().text(), every(DAY, HOUR).text());
+    assert_eq!(read("schedule = \"1d\"\ngrace = \"1m\"").unwrap().unwrap().text(), every(DAY, HOUR).text());
     for (keys, problem) in [
         ("schedule = \"often\"", "expected a cron expression"),
         ("schedule = \"* * * * * *\"", "expected a cron expression"),
