@@ -179,15 +179,12 @@ async fn if_too_much_waits_all_books_are_written_in_its_place() {
     fs::write(&dir, "").unwrap();
     let (ledger, state) = (Ledger::default(), daemon(&dir));
     let note = "x".repeat(Run::LONGEST_NOTE);
-    let events = |from: usize| {
-        let run = move |n: usize| match success(&n.to_string()) {
-            Event::Run(run) => Event::Run(Run { note: note.clone(), ..run }),
-            event => event,
-        };
-        (from..from + 1000).map(run).collect::<Vec<_>>()
+    let run = |n: usize| {
+        let end = Some(End { at: NOW, outcome: Outcome::Success });
+        Event::Run(Run { id: n.to_string(), end, note: note.clone(), ..Run::default() })
     };
     for n in 0..5 {
-        let events = events(n * 1000);
+        let events: Vec<_> = (n * 1000..(n + 1) * 1000).map(run).collect();
         ledger.commit(&state, "a", Unwritten::Enter, |_| events).unwrap().1.unwrap_err();
     }
     fs::remove_file(&dir).unwrap();
