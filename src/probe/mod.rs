@@ -19,6 +19,9 @@ mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
 mod vpn;
+/// The readers of what is told of backups, for the fuzz targets.
+#[doc(hidden)]
+pub use backup::push::fuzz as backup_fuzz;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]

@@ -4,8 +4,12 @@
 //! All jobs of the process share one [`Desk`], which is the door to `/ping/`: only who sees all of them can find the job that a
 //! token stands for, in a time that does not depend on which it is.
 
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod message;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
