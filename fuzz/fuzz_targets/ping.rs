@@ -6,5 +6,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    midwatch::probe::backup_fuzz::message(bytes);
+    midwatch::probe::backup_fuzz::ping(bytes);
 });

@@ -3,9 +3,10 @@
 //! A probe type is one file or folder in this module that implements [`Probe`], plus two lines here: its `mod` and its
 //! entry in [`KINDS`].
 
-mod backup;
+pub mod backup;
 mod buckets;
 mod common;
+mod key_file;
 mod kind;
 pub mod net;
 mod state;
@@ -19,9 +20,9 @@ mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
 mod vpn;
-/// The readers of what is told of backups, for the fuzz targets.
+/// The readers of what tells backups, for the fuzz targets.
 #[doc(hidden)]
-pub use backup::push::fuzz as backup_fuzz;
+pub use backup::fuzz as backup_fuzz;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]

@@ -25,7 +25,6 @@ use tokio::time::{Instant, timeout};
 use self::guard::{Guard, Refusal};
 use self::message::{Address, Message, note};
 use super::clerk::Clerk;
-use super::now;
 use super::told::Told;
 use crate::door::{Answer, Door, Doors, Knock, LINGER, Opened};
 use crate::rate::RateLimit;
@@ -41,8 +40,6 @@ const PACE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For so long after the start jobs that are not known yet may still be.
 const SETTLING: Duration = Duration::from_secs(2);
-/// A time that is further ahead of this machine's clock, in seconds, is not believed.
-const AHEAD: f64 = 60.0;
 
 const NOT_FOUND: Answer = Answer::new(StatusCode::NOT_FOUND, "not found");
 const AMBIGUOUS: Answer = Answer::new(StatusCode::CONFLICT, "ambiguous: name the job, /ping/<token>/<job>");
@@ -165,7 +162,7 @@ impl Desk {
             return self.refused(peer, Refusal::Limited, TOO_MANY.again_after(wait));
         }
         let note = note(message.exit_status, &knock.body);
-        self.enter(job, believed(Told { note, ..message.told }, now())).await
+        self.enter(job, Told { note, ..message.told }).await
     }
 
     /// Enters a message, and says so only when it is on disk.
@@ -222,11 +219,4 @@ impl Drop for Attended {
     fn drop(&mut self) {
         *lock(&self.job.left) = Some(Instant::now());
     }
-}
-
-/// Without times that cannot be: what is told has happened.
-fn believed(mut told: Told, now: f64) -> Told {
-    told.started = told.started.filter(|time| *time <= now + AHEAD);
-    told.ended = told.ended.filter(|time| *time <= now + AHEAD);
-    told
 }

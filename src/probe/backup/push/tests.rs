@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::probe::backup::config::Config;
 use crate::probe::backup::ledger::Ledger;
+use crate::probe::backup::now;
 use crate::probe::backup::runs::Outcome;
 use crate::probe::testing::config;
 use crate::probe::{Shared, State};

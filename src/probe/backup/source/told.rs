@@ -14,7 +14,7 @@ use crate::settings::{Secret, Section};
 #[derive(Debug, PartialEq)]
 pub struct Config {
     /// What messages over HTTP have to show.
-    token: Option<Secret>,
+    pub(in crate::probe::backup) token: Option<Secret>,
 }
 
 impl Config {
