@@ -117,8 +117,9 @@ impl Desk {
         let named = address.job.as_ref().map(|job| hash(job.as_bytes()));
         let secret = secret.map(hash);
         let (mut by_path, mut by_header) = (Vec::new(), Vec::new());
-        let jobs = lock(&self.jobs);
-        for job in jobs.iter().filter(|job| !job.is_gone()) {
+        let mut jobs = lock(&self.jobs);
+        jobs.retain(|job| !job.is_gone());
+        for job in jobs.iter() {
             let is_named = named.unwrap_or(first).ct_eq(&job.name);
             let is_named_in_path = is_named | Choice::from(u8::from(named.is_none()));
             if bool::from(first.ct_eq(&job.token) & is_named_in_path) {
