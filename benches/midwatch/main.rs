@@ -22,6 +22,7 @@ mod exposition;
 mod kafka;
 mod kafka_peers;
 mod memory;
+mod pbm;
 mod peers;
 mod reload;
 mod report;
@@ -42,7 +43,7 @@ use self::sets::Set;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Without servers, then with them. The story is last because it pins the members of the set to cores.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "exposition",
     "compression",
     "http",
@@ -52,6 +53,7 @@ const SECTIONS: [&str; 14] = [
     "scrape",
     "stop",
     "kafka",
+    "pbm",
     "accuracy",
     "memory",
     "cost",
@@ -123,6 +125,9 @@ async fn all(sections: &[&str]) -> Outcome<()> {
     }
     if wanted("kafka") {
         kafka::measure().await?;
+    }
+    if wanted("pbm") {
+        pbm::measure().await?;
     }
     if wanted("accuracy") {
         accuracy::measure().await?;

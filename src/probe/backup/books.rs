@@ -276,11 +276,12 @@ impl Books {
     }
 
     fn note_node(&mut self, run: &Run) {
-        let Some(node) = run.node.as_ref().filter(|node| !node.is_empty()) else { return };
         let at = run.when().unwrap_or(0.0);
-        let last = self.nodes.entry(node.clone()).or_insert(at);
-        *last = last.max(at);
-        if self.nodes.len() > NODES {
+        for node in run.nodes().filter(|node| !node.is_empty()) {
+            let last = self.nodes.entry(node.clone()).or_insert(at);
+            *last = last.max(at);
+        }
+        while self.nodes.len() > NODES {
             let oldest = self.nodes.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(node, _)| node.clone());
             self.nodes.retain(|node, _| Some(node) != oldest.as_ref());
         }
