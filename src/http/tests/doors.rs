@@ -122,7 +122,7 @@ async fn bodies_are_bounded_and_their_end_is_kept() {
 async fn logins_are_not_for_doors_and_the_rate_is() {
     let server = Running::start(MadeUp::new(1), Limits::default()).await;
     let (door, _opened) = open(&server);
-    let users = super::protected::users(4);
+    let users = protected::users(4);
     server.protection.send_replace(Arc::new(Protection { users, ..Protection::default() }));
     for (path, status) in [("/door/a", 429), ("/metrics", 401), ("/door", 401), ("/nothing", 401)] {
         assert_eq!(server.ask(&format!("GET {path}")).await.status, status, "{path}");
