@@ -1,6 +1,7 @@
 //! The readers of what comes from outside, callable without a peer: for the fuzz targets in `fuzz/` and for the tests that feed their
 //! seeds and mutations of them.
 
+pub use super::push::fuzz::message as ping;
 pub use super::source::listing;
 
 /// Reads a backup's manifest. Whether it is one.
