@@ -223,3 +223,6 @@ fn late(here: &Mark) -> Failure {
         ),
     )
 }
+
+#[cfg(test)]
+mod tests;
