@@ -27,8 +27,6 @@ use crate::probe::backup::runs::Seen;
 use crate::probe::{Failure, Reason, Shared};
 use crate::settings::HttpUrl;
 
-pub use self::xml::{page, refusal};
-
 /// A bucket with so many pages is listed whole every time: to look for what is new takes as many requests.
 const FEW: u64 = 4;
 
@@ -210,6 +208,15 @@ impl Reader {
         };
         format!("{objects} objects on {pages} pages, {how}; {requests} requests this time")
     }
+}
+
+/// Reads an answer as a page and as an error. How many objects it lists.
+///
+/// # Errors
+/// Why it is no page.
+pub fn fuzz(bytes: &[u8]) -> Result<usize, &'static str> {
+    let _ = xml::refusal(bytes);
+    xml::page(bytes).map(|page| page.objects.len())
 }
 
 /// The reading is over and the listing is not.
