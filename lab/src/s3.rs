@@ -116,6 +116,20 @@ impl S3 {
         self.curl(&["--upload-file", &file.display().to_string()], &format!("{bucket}/{key}")).await.map(drop)
     }
 
+    /// Puts many small objects, with one call of curl.
+    pub async fn put_all(&self, bucket: &str, keys: &[String]) -> Result<()> {
+        let (content, list) = (self.folder.path().join("content"), self.folder.path().join("list"));
+        fs::write(&content, "x").map_err(Error::io(content.display().to_string()))?;
+        let (last, others) = keys.split_last().ok_or_else(|| Error::Unexpected("no objects to put".to_owned()))?;
+        let lines: String = others
+            .iter()
+            .map(|key| format!("upload-file = {:?}\nurl = \"{}/{bucket}/{key}\"\n", content, self.url()))
+            .collect();
+        fs::write(&list, lines).map_err(Error::io(list.display().to_string()))?;
+        let (list, content) = (list.display().to_string(), content.display().to_string());
+        self.curl(&["--config", &list, "--upload-file", &content], &format!("{bucket}/{last}")).await.map(drop)
+    }
+
     /// Removes an object.
     pub async fn delete(&self, bucket: &str, key: &str) -> Result<()> {
         self.curl(&["--request", "DELETE"], &format!("{bucket}/{key}")).await.map(drop)
