@@ -129,7 +129,8 @@ impl Reader {
                     if failure.reason == Reason::Protocol {
                         state.known = None;
                     }
-                    return Err(failure);
+                    let late = Failure::new(Reason::Timeout, "the last pages of the listing were not read in time");
+                    return Err(if failure.reason == Reason::Timeout { late } else { failure });
                 }
             }
         }

@@ -39,9 +39,9 @@ async fn read(reader: &Reader) -> Result<Seen, Failure> {
     read_within(reader, Duration::from_secs(60)).await
 }
 
-/// So many backups, made one minute after the other, the last one an hour ago; their names follow their times.
+/// So many backups, made one minute after the other; their names follow their times.
 fn ordered(count: usize) -> Objects {
-    let first = NOW as u64 - 3600 - 60 * count as u64;
+    let first = NOW as u64 - 3600 - 60 * 20_000;
     Objects { count, at: Arc::new(move |at| (format!("b-{at:07}.gz"), 10, first + 60 * at as u64)) }
 }
 
@@ -89,7 +89,7 @@ async fn of_a_long_bucket_whose_names_follow_times_the_last_pages_are_listed() {
 
     // New ones come last, page after page.
     for count in (10_500..20_000).step_by(500) {
-        bucket.hold(Objects { count, ..ordered_from(10_000) });
+        bucket.hold(ordered(count));
         let seen = read(&reader).await.unwrap();
         assert_eq!(retained(&seen), count as u64);
         assert_eq!(newest(&seen).id.split(' ').next(), Some(&*format!("b-{:07}.gz", count - 1)));
@@ -97,16 +97,10 @@ async fn of_a_long_bucket_whose_names_follow_times_the_last_pages_are_listed() {
     }
 
     // What is deleted shows when all is listed again.
-    bucket.hold(Objects { count: 9_000, ..ordered_from(10_000) });
+    bucket.hold(ordered(9_000));
     reader.full_interval = Duration::ZERO;
     let seen = read(&reader).await.unwrap();
     assert_eq!((retained(&seen), bucket.asked().len()), (9_000, 1 + 9), "nothing new, then all");
-}
-
-/// Those of [`ordered`], whose first one is as old as if there were that many.
-fn ordered_from(count: usize) -> Objects {
-    let first = NOW as u64 - 3600 - 60 * 20_000 - 60 * count as u64;
-    Objects { count, at: Arc::new(move |at| (format!("b-{at:07}.gz"), 10, first + 60 * at as u64)) }
 }
 
 #[tokio::test]
@@ -152,21 +146,23 @@ async fn what_is_being_made_somewhere_in_the_middle_is_looked_at_again() {
     assert_eq!(bucket.asked().len(), 10);
 }
 
+/// Waits until so many requests have come.
+async fn was_asked(bucket: &FakeBucket, count: usize) {
+    let mut asked = 0;
+    while asked < count {
+        asked += bucket.asked().len();
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_listing_that_is_cut_off_goes_on_where_it_was() {
     let bucket = FakeBucket::open(ordered(10_000)).await.unwrap();
     let reader = reader(&bucket.url(), "");
     bucket.fail(4, Fault::Late(Duration::from_secs(3600)));
-    let asked = async {
-        let mut asked = Vec::new();
-        while asked.len() < 5 {
-            asked.extend(bucket.asked());
-            tokio::task::yield_now().await;
-        }
-    };
     tokio::select! {
         _ = read(&reader) => panic!("nobody answers"),
-        () = asked => {}
+        () = was_asked(&bucket, 5) => {}
     }
     let failure = read_within(&reader, Duration::from_millis(200)).await.unwrap_err();
     assert_eq!(failure.reason, Reason::Timeout);
@@ -185,11 +181,15 @@ async fn what_is_new_is_told_while_all_is_listed_again() {
     read(&reader).await.unwrap();
     bucket.asked();
     reader.full_interval = Duration::ZERO;
-    bucket.fail(3 + 2, Fault::Late(Duration::from_secs(3600)));
-    bucket.hold(Objects { count: 10_001, ..ordered_from(10_000) });
-    let seen = read_within(&reader, Duration::from_secs(2)).await.unwrap();
-    assert_eq!(retained(&seen), 10_001);
-    assert_eq!(bucket.asked().len(), 4 + 2);
+    bucket.fail(4 + 1, Fault::Late(Duration::from_secs(3600)));
+    bucket.hold(ordered(10_001));
+    let hurry = async {
+        was_asked(&bucket, 4 + 2).await;
+        // From here on the deadline is the next thing that happens.
+        tokio::time::pause();
+    };
+    let (seen, ()) = tokio::join!(read(&reader), hurry);
+    assert_eq!(retained(&seen.unwrap()), 10_001);
 }
 
 #[tokio::test]
@@ -217,14 +217,14 @@ async fn what_a_server_says_or_does_wrong_has_its_reason_and_passes() {
         (Fault::Answer(403, skewed, error("RequestTimeTooSkewed")), Reason::Local, "s behind the server's"),
         (Fault::Answer(200, "", "<html></html>".to_owned()), Reason::Protocol, "no listing of a bucket"),
         (Fault::Answer(204, "", String::new()), Reason::Rejected, "answered 204"),
-        (Fault::BreakOff, Reason::Protocol, "error reading a body"),
+        (Fault::BreakOff, Reason::Closed, ""),
         (Fault::Cut, Reason::Protocol, "cut off"),
         (Fault::Again, Reason::Protocol, "again and again"),
         (Fault::Endless(3_000_000), Reason::Protocol, "no key"),
         (Fault::Endless(5_000_000), Reason::Protocol, "length limit"),
         (Fault::Empty, Reason::Protocol, "without any object"),
     ] {
-        bucket.fail(1, fault.clone());
+        bucket.fail(0, fault.clone());
         let failure = read(&reader).await.unwrap_err();
         assert_eq!(failure.reason, reason, "{fault:?}: {failure}");
         assert!(failure.detail.contains(words), "{words}: {failure}");
