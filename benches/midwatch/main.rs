@@ -24,6 +24,7 @@ mod exposition;
 mod kafka;
 mod kafka_peers;
 mod memory;
+mod pbm;
 mod peers;
 mod reload;
 mod report;
@@ -44,7 +45,7 @@ use self::sets::Set;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Without servers, then with them. The story is last because it pins the members of the set to cores.
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 17] = [
     "exposition",
     "compression",
     "http",
@@ -56,6 +57,7 @@ const SECTIONS: [&str; 16] = [
     "kafka",
     "directory",
     "bucket",
+    "pbm",
     "accuracy",
     "memory",
     "cost",
@@ -133,6 +135,9 @@ async fn all(sections: &[&str]) -> Outcome<()> {
     }
     if wanted("bucket") {
         backup_bucket::measure().await?;
+    }
+    if wanted("pbm") {
+        pbm::measure().await?;
     }
     if wanted("accuracy") {
         accuracy::measure().await?;

@@ -55,6 +55,12 @@ pub const PROMETHEUS_CLIENT: Library =
 
 /// An S3 server over a folder. `scripts/setup.sh` says which version.
 pub const VERSITYGW: Program = Program { name: "versitygw", variable: "MIDWATCH_VERSITYGW" };
+/// restic.
+pub const RESTIC: Program = Program { name: "restic", variable: "MIDWATCH_RESTIC" };
+/// Borg.
+pub const BORG: Program = Program { name: "borg", variable: "MIDWATCH_BORG" };
+/// pgBackRest.
+pub const PGBACKREST: Program = Program { name: "pgbackrest", variable: "MIDWATCH_PGBACKREST" };
 
 /// OpenVPN.
 pub const OPENVPN: Program = Program { name: "openvpn", variable: "MIDWATCH_OPENVPN" };

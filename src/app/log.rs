@@ -11,6 +11,9 @@ use crate::cli::LogFormat;
 /// What is logged unless somebody says otherwise.
 const DEFAULT: &str = "info";
 
+/// Who is not heard, whatever the level: these log whole answers of a peer. What went wrong, the probe says.
+const QUIET: [&str; 2] = ["kube_client=off", "kube_runtime=off"];
+
 /// Changes what is logged.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -26,7 +29,8 @@ impl Log {
     /// The level is no filter, or something logs already.
     pub fn start(format: LogFormat, level: Option<&str>) -> Result<Self, String> {
         let (filter, handle) = reload::Layer::new(parse(level.unwrap_or(DEFAULT))?);
-        let lines = fmt::layer().with_writer(std::io::stderr);
+        // A line that cannot be written is nothing to panic about, which is what saying so would end in.
+        let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
         let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let registry = tracing_subscriber::registry().with(filter);
         let started = match format {
@@ -53,6 +57,10 @@ impl Log {
 }
 
 fn parse(level: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(level)
-        .map_err(|_| "the log level is neither a level nor a filter such as midwatch=debug".to_owned())
+    let filter = EnvFilter::try_new(level)
+        .map_err(|_| "the log level is neither a level nor a filter such as midwatch=debug".to_owned())?;
+    QUIET.iter().try_fold(filter, |filter, quiet| {
+        let directive = quiet.parse().map_err(|_| format!("{quiet} is no filter"))?;
+        Ok(filter.add_directive(directive))
+    })
 }

@@ -1,4 +1,7 @@
-//! The readers of what comes from outside, for the fuzz targets.
+//! The readers of what comes from outside, callable without a peer: for the fuzz targets in `fuzz/` and for the tests that feed their
+//! seeds and mutations of them.
+
+pub use super::source::listing;
 
 /// Reads a backup's manifest. Whether it is one.
 pub fn manifest(bytes: &[u8]) -> bool {
@@ -36,5 +39,11 @@ mod tests {
     fn answers_of_buckets_are_read_whatever_they_are() {
         let (seeds, read) = crate::corpus::each("s3_answer", |bytes| super::s3_answer(bytes).is_ok());
         assert!(seeds >= 7 && read > seeds, "{seeds} seeds, {read} read");
+    }
+
+    #[test]
+    fn listings_are_read_whatever_they_are() {
+        let (seeds, read) = crate::corpus::each("repository_listing", super::listing);
+        assert!(seeds >= 10 && read >= 10, "{seeds} seeds, {read} read");
     }
 }
