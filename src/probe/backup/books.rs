@@ -211,6 +211,8 @@ impl Books {
                 self.overlapped.insert(run.id.clone());
             }
             self.open.insert(run.id.clone(), Run { id: run.id.clone(), ..open });
+            // Whatever is still told of it by its first id is no news.
+            self.know(first, run.end.map_or(0.0, |end| end.at));
             return self.run(&run);
         }
         if self.found_again(run, first) {
@@ -237,10 +239,7 @@ impl Books {
         let Some(end) = run.end else { return };
         self.note_span(run.started.unwrap_or(end.at), end.at);
         self.note_node(run);
-        self.known.insert(run.id.clone(), end.at);
-        if self.known.len() > KNOWN + KNOWN / 4 {
-            self.forget();
-        }
+        self.know(&run.id, end.at);
         let is_newer = |than: Option<f64>| than.is_none_or(|than| end.at >= than);
         if end.outcome == Outcome::Success {
             if is_newer(self.last_success.as_ref().and_then(|run| run.end).map(|end| end.at)) {
@@ -259,6 +258,14 @@ impl Books {
         }
         let (open, recent) = (&self.open, &self.recent);
         self.overlapped.retain(|id| open.contains_key(id) || recent.iter().any(|run| run.id == *id));
+    }
+
+    /// A run by that id has ended.
+    fn know(&mut self, id: &str, at: f64) {
+        self.known.insert(id.to_owned(), at);
+        if self.known.len() > KNOWN + KNOWN / 4 {
+            self.forget();
+        }
     }
 
     /// Forgets ids until few enough are left, many at once because that takes a while. Whoever ended no later is not counted again.

@@ -210,6 +210,7 @@ async fn what_a_server_says_or_does_wrong_has_its_reason_and_passes() {
         (Fault::Answer(503, "", error("SlowDown")), Reason::Overload, "503 SlowDown: Words."),
         (Fault::Answer(429, "", String::new()), Reason::Overload, "429"),
         (Fault::Answer(403, "", error("AccessDenied")), Reason::Auth, "403 AccessDenied: Words."),
+        (Fault::Answer(403, "", error("InvalidAccessKeyId")), Reason::Auth, "InvalidAccessKeyId"),
         (Fault::Answer(400, "", error("ExpiredToken")), Reason::Auth, "ExpiredToken"),
         (Fault::Answer(404, "", error("NoSuchBucket")), Reason::Rejected, "404 NoSuchBucket"),
         (Fault::Answer(500, "", "<Error><Code>Inter".to_owned()), Reason::Rejected, "answered 500"),

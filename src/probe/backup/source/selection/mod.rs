@@ -128,11 +128,6 @@ impl Rules {
         self.is_backup(base) || self.unwritten(base).is_some()
     }
 
-    /// How many folders deep the backups themselves are, at least 1.
-    pub fn depth(&self) -> usize {
-        self.pattern.len()
-    }
-
     /// The name of a backup's manifest.
     pub fn manifest_of(&self, backup: &str) -> String {
         format!("{backup}{}", self.manifest.as_deref().unwrap_or_default())
