@@ -19,7 +19,7 @@ mod selection;
 mod textfile;
 mod told;
 
-pub(super) use self::s3::{page as s3_page, refusal as s3_refusal};
+pub(super) use self::s3::fuzz as fuzz_s3;
 pub(super) use self::selection::fuzz as fuzz_manifest;
 pub(super) use self::textfile::fuzz as fuzz_textfile;
 #[cfg(not(feature = "kubernetes"))]
