@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::runtime::watcher::Event;
 use lab::kubernetes::{ApiServer, Life, cron_job, job, pod};
-use lab::net::{Blackhole, Refused};
+use lab::net::{Blackhole, Peer, Refused};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -363,8 +363,11 @@ async fn what_keeps_us_from_watching_has_its_reason() {
     let elsewhere = |address: &str| here.replace(&api.address().to_string(), address);
     let refused = result(&elsewhere(&Refused::pick().unwrap().address().to_string())).await;
     assert_eq!(refused.reason, Reason::Refused, "{refused}");
-    let no_tls = result(&here.replace("http://", "https://")).await;
-    assert!(matches!(no_tls.reason, Reason::Tls | Reason::Closed), "{no_tls}");
+    let garbage = Peer::garbage().await.unwrap();
+    let garbled = elsewhere(&garbage.address().to_string());
+    assert_eq!(result(&garbled).await.reason, Reason::Protocol);
+    let no_tls = result(&garbled.replace("http://", "https://")).await;
+    assert_eq!(no_tls.reason, Reason::Tls, "{no_tls}");
     let hole = Blackhole::open().await.unwrap();
     let (_folder, bench) = bench_of(&elsewhere(&hole.address().to_string()), keys);
     assert_eq!(bench.run(Duration::from_millis(300)).await.unwrap_err().reason, Reason::Timeout);
