@@ -19,6 +19,7 @@ mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
 mod vpn;
+mod words;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]
@@ -39,6 +40,7 @@ pub use common::{Common, Defaults, Require, Slo};
 pub use kind::{AnyConfig, AnyProbe, Kind, ProbeId, erase};
 pub use state::State;
 
+use crate::door::Doors;
 use crate::metrics::{Desc, Live, Recorder};
 use crate::settings::Settings;
 
@@ -145,6 +147,8 @@ pub struct Shared {
     pub net: net::Net,
     /// Where probes keep what must survive a restart.
     pub state: State,
+    /// What probes answer over HTTP.
+    pub doors: Doors,
 }
 
 /// One rhythm of a probe: how often it runs, and what becomes of its gauges when a run fails.

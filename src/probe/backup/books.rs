@@ -236,7 +236,8 @@ impl Books {
             .collect()
     }
 
-    fn is_news(&self, run: &Run) -> bool {
+    /// Whether the books would not be the same after it.
+    pub fn is_news(&self, run: &Run) -> bool {
         if self.is_settled(run) {
             let was_lost = || self.recent.iter().any(|known| known.id == run.id && is_lost(known));
             return run.end.is_some() && !is_lost(run) && was_lost();

@@ -5,9 +5,12 @@
 //! [schedule](schedule), and [shows](show) all that the books say, also if the source could not be read: then nothing of it has changed.
 
 mod books;
+mod clerk;
+mod collect;
 mod config;
 mod ledger;
 mod metrics;
+mod push;
 mod report;
 mod runs;
 mod schedule;
@@ -24,6 +27,7 @@ use tokio::time::Instant;
 pub use self::config::is_node;
 
 use self::books::{Books, Counted, Event};
+use self::clerk::Clerk;
 use self::config::Config;
 use self::ledger::{Ledger, Unwritten};
 use self::runs::Seen;
@@ -113,7 +117,11 @@ impl Probe for Backup {
     }
 
     async fn serve(&self, _live: Live) {
-        self.source.serve().await;
+        match &self.source {
+            // What is told is entered at once, not when a cycle is due.
+            Source::Exec(told) | Source::Push(told) => told.listen(&self.clerk()).await,
+            source => source.serve().await,
+        }
     }
 
     fn concerns(&self) -> Vec<String> {
@@ -131,13 +139,25 @@ impl Probe for Backup {
 }
 
 impl Backup {
+    fn clerk(&self) -> Clerk {
+        let (config, state) = (Arc::clone(&self.config), self.state.clone());
+        Clerk { config, state, ledger: Arc::clone(&self.ledger), memory: Arc::clone(&self.memory) }
+    }
+
     /// Reads the source and enters what it tells.
     async fn read(&self, rec: &Recorder) -> Result<(), Failure> {
         // What is left is for entering and showing it.
         let ends = Instant::now() + rec.time_left() * 9 / 10;
         let look = Look { job: &self.config.job, now: now(), ends };
         let late = |_| Failure::new(Reason::Timeout, "the source was not read in time");
-        let seen = tokio::time::timeout_at(ends, self.source.read(look)).await.map_err(late).and_then(|read| read);
+        let read = async {
+            let mut seen = self.source.read(look).await?;
+            if self.config.source.told().is_some() {
+                seen.notes.extend(self.collect().await?);
+            }
+            Ok(seen)
+        };
+        let seen = tokio::time::timeout_at(ends, read).await.map_err(late).and_then(|read| read);
         lock(&self.memory).is_up = Some(seen.is_ok());
         let mut seen = seen?;
         for run in seen.runs.iter_mut().filter(|run| run.node.is_none()) {
@@ -149,6 +169,13 @@ impl Backup {
             events
         })
         .await
+    }
+
+    /// Enters what waits in the spool. Returns what a person should know of it.
+    async fn collect(&self) -> Result<Vec<String>, Failure> {
+        let clerk = self.clerk();
+        let done = tokio::task::spawn_blocking(move || collect::collect(&clerk)).await;
+        done.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
     }
 
     /// Enters what `plan` finds, beside the runtime: the ledger writes to a disk.

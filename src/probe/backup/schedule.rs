@@ -115,6 +115,28 @@ impl Schedule {
         }
     }
 
+    /// The first due time after `now`, in unix seconds; `None` if an interval has no beginning yet.
+    pub fn next(&self, now: f64, last_start: Option<f64>) -> Option<f64> {
+        match &self.rhythm {
+            Rhythm::Cron { cron, zone, .. } => {
+                let now = time(now)?.with_timezone(zone);
+                cron.find_next_occurrence(&now, false).ok().map(|due| due.timestamp() as f64)
+            }
+            Rhythm::Every(every) => {
+                let last = last_start?;
+                Some(last + every * (((now - last) / every).floor().max(0.0) + 1.0))
+            }
+        }
+    }
+
+    /// What was written, for a person.
+    pub fn text(&self) -> String {
+        match &self.rhythm {
+            Rhythm::Cron { text, zone, .. } => format!("{text} {zone}"),
+            Rhythm::Every(seconds) => format!("every {seconds} s"),
+        }
+    }
+
     /// How many seconds there are between the last due time and the next.
     pub fn interval(&self, now: f64) -> Option<f64> {
         match &self.rhythm {
