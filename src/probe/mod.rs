@@ -6,6 +6,7 @@
 pub mod backup;
 mod buckets;
 mod common;
+mod key_file;
 mod kind;
 pub mod net;
 mod state;
@@ -20,6 +21,9 @@ mod mongodb;
 mod sasl;
 mod vpn;
 mod words;
+/// The readers of what tells backups, for the fuzz targets.
+#[doc(hidden)]
+pub use backup::fuzz as backup_fuzz;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::books::{Books, Event};
 use super::config::Config;
 use super::ledger::{Ledger, NotWritten, Unwritten};
 use super::told::Told;
@@ -32,13 +31,7 @@ impl Clerk {
     /// Nothing was entered, because it could not be written: whoever told it is to keep it.
     pub(super) fn enter(&self, mut told: Told) -> Result<(), NotWritten> {
         told.node = told.node.or_else(|| self.config.node.clone());
-        // What is told again is not written again.
-        let is_news = |books: &Books, event: &Event| !matches!(event, Event::Run(run) if !books.is_news(run));
-        let plan = |books: &Books| {
-            let mut events = told.events(books, now());
-            events.retain(|event| is_news(books, event));
-            events
-        };
+        let plan = |books: &_| told.events(books, now());
         let (counted, _) = self.ledger.commit(&self.state, self.job(), Unwritten::Refuse, plan)?;
         lock(&self.memory).counted.extend(counted);
         Ok(())

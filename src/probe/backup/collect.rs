@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use super::clerk::Clerk;
 use super::spool;
-use super::{now, push};
 use crate::failure::{Failure, Reason};
 
 /// Enters the records that wait for the job, and removes each when it is on disk. Only the process that owns the state directory does;
@@ -33,8 +32,7 @@ pub(super) fn collect(clerk: &Clerk) -> Result<Vec<String>, Failure> {
         }
     }
     for record in found.waiting {
-        let told = push::believed(record.told, now());
-        clerk.enter(told).map_err(|error| failed("the state directory cannot be written", &error))?;
+        clerk.enter(record.told).map_err(|error| failed("the state directory cannot be written", &error))?;
         if let Err(error) = spool::remove(&record.file) {
             notes.push(format!("a record in the spool has been entered, but cannot be removed: {error}"));
         }
@@ -61,7 +59,7 @@ mod tests {
 
     use super::super::spool::{Record, leave, make};
     use super::super::told::{Told, What};
-    use super::super::{Backup, Config};
+    use super::super::{Backup, Config, now};
     use crate::metrics::SeriesSet;
     use crate::probe::testing::{Bench, config};
     use crate::probe::{Probe as _, Shared, State};
@@ -80,7 +78,13 @@ mod tests {
     fn record(folder: &Path, what: What) -> PathBuf {
         let dir = folder.join("spool");
         make(&dir).unwrap();
-        let told = Told { rid: RID.to_owned(), what, started: Some(1000.0), ended: Some(1060.0), ..Told::default() };
+        let told = Told {
+            rid: RID.to_owned(),
+            what,
+            started: Some(now() - 90.0),
+            ended: Some(now() - 30.0),
+            ..Told::default()
+        };
         leave(&dir, &Record { job: "nightly".to_owned(), told }).unwrap()
     }
 
@@ -96,7 +100,7 @@ mod tests {
         run(&daemon).await;
         assert!(!file.exists());
         let count = |bench: &Bench<Backup>| bench.sum("midwatch_backup_runs_total", "outcome=success");
-        assert_eq!((count(&daemon), daemon.sum("midwatch_backup_last_duration_seconds", "")), (1.0, 60.0));
+        assert_eq!((count(&daemon), daemon.sum("midwatch_backup_last_duration_seconds", "").round()), (1.0, 60.0));
         assert_eq!(daemon.sum("midwatch_backup_running", "node=db1:27017"), 0.0);
         // The daemon died after it was entered, and before it was removed.
         record(folder.path(), What::Success);

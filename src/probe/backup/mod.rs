@@ -6,8 +6,11 @@
 
 mod books;
 mod clerk;
+mod clocks;
 mod collect;
 mod config;
+#[doc(hidden)]
+pub mod fuzz;
 mod ledger;
 mod metrics;
 mod push;
@@ -28,6 +31,7 @@ pub use self::config::is_node;
 
 use self::books::{Books, Counted, Event};
 use self::clerk::Clerk;
+use self::clocks::{Clocks, Trust};
 use self::config::Config;
 use self::ledger::{Ledger, Unwritten};
 use self::runs::Seen;
@@ -39,9 +43,6 @@ use crate::sync::lock;
 
 /// The name of the probe type.
 pub const KIND: &str = "backup";
-
-/// A wall clock that moves by so much more or less than the monotonic one has been set.
-const STEP: f64 = 30.0;
 
 /// The probe type `backup`.
 pub(super) struct Backup {
@@ -61,10 +62,10 @@ struct Memory {
     is_up: Option<bool>,
     /// What was counted and has not been recorded yet.
     counted: Vec<Counted>,
+    /// When the last reading began that succeeded, in unix seconds.
+    heard: f64,
     /// Both clocks as the schedule was judged last.
-    clocks: Option<(f64, Instant)>,
-    /// Until then the wall clock has been set too lately to judge by it.
-    unsure_until: Option<Instant>,
+    clocks: Clocks,
 }
 
 /// The cycle that reads a source which is expensive to read.
@@ -148,7 +149,9 @@ impl Backup {
     async fn read(&self, rec: &Recorder) -> Result<(), Failure> {
         // What is left is for entering and showing it.
         let ends = Instant::now() + rec.time_left() * 9 / 10;
-        let look = Look { job: &self.config.job, now: now(), ends };
+        let open: Vec<_> =
+            self.ledger.read(&self.state, &self.config.job, |books| books.open().map(|run| run.id.clone()).collect());
+        let look = Look { job: &self.config.job, now: now(), ends, open: &open };
         let late = |_| Failure::new(Reason::Timeout, "the source was not read in time");
         let read = async {
             let mut seen = self.source.read(look).await?;
@@ -160,12 +163,17 @@ impl Backup {
         let seen = tokio::time::timeout_at(ends, read).await.map_err(late).and_then(|read| read);
         lock(&self.memory).is_up = Some(seen.is_ok());
         let mut seen = seen?;
-        for run in seen.runs.iter_mut().filter(|run| run.node.is_none()) {
-            run.node.clone_from(&self.config.node);
+        for run in &mut seen.runs {
+            *run = std::mem::take(run).plausible(look.now);
+            if run.node.is_none() {
+                run.node.clone_from(&self.config.node);
+            }
         }
+        let heard = look.now;
         self.commit(move |job| {
-            let events = job.books.plan(&seen, job.now, job.config.longest);
-            lock(job.memory).held = Some(Seen { runs: Vec::new(), ..seen });
+            let events = job.heard(&seen);
+            let mut memory = lock(job.memory);
+            (memory.held, memory.heard) = (Some(Seen { runs: Vec::new(), ..seen }), heard);
             events
         })
         .await
@@ -197,8 +205,8 @@ impl Backup {
 
     /// Records all that is known.
     fn show(&self, rec: &Recorder, written: &Result<(), Failure>) {
-        let mut memory = lock(&self.memory);
         self.ledger.read(&self.state, &self.config.job, |books| show::books(rec, &self.config, books, now()));
+        let mut memory = lock(&self.memory);
         show::counted(rec, &std::mem::take(&mut memory.counted));
         if let Some(held) = &memory.held {
             show::holdings(rec, held);
@@ -239,22 +247,31 @@ struct Job<'j> {
 }
 
 impl Job<'_> {
+    /// What a reading of the source means.
+    fn heard(&self, seen: &Seen) -> Vec<Event> {
+        let mut events = self.books.sourced(self.config.source.name().label(), self.now);
+        if events.is_empty() {
+            return self.books.plan(seen, self.now, self.config.longest);
+        }
+        let mut books = self.books.clone();
+        for event in &events {
+            books.apply(event);
+        }
+        events.extend(books.plan(seen, self.now, self.config.longest));
+        events
+    }
+
     /// The verdict on due times, unless it cannot be known just now: the source is not read, or the clock was set.
     fn judge(&self) -> Vec<Event> {
         let Some(schedule) = &self.config.schedule else { return Vec::new() };
         let mut memory = lock(self.memory);
-        let (wall, monotonic) = (self.now, Instant::now());
-        if let Some((was, at)) = memory.clocks.replace((wall, monotonic)) {
-            let passed = monotonic.saturating_duration_since(at).as_secs_f64();
-            if (wall - was - passed).abs() > STEP {
-                // Whoever runs the job may have another clock: it gets as long as it may be late.
-                memory.unsure_until = Some(monotonic + Duration::from_secs_f64(schedule.grace.clamp(STEP, 3600.0)));
-            }
-        }
-        if memory.is_up != Some(true) || memory.unsure_until.is_some_and(|until| monotonic < until) {
-            return Vec::new();
-        }
-        self.books.judge(schedule, wall).into_iter().collect()
+        let hold = Duration::from_secs_f64(schedule.grace.clamp(30.0, 3600.0));
+        let verdict = match memory.clocks.look(self.now, Instant::now(), hold) {
+            Trust::Jumped => self.books.skip(self.now),
+            Trust::Sure if memory.is_up == Some(true) => self.books.judge(schedule, self.now, memory.heard),
+            Trust::Sure | Trust::Unsure => None,
+        };
+        verdict.into_iter().collect()
     }
 }
 

@@ -272,7 +272,7 @@ began                      took       size  outcome   node           note
 ✗ last run      2024-02-28T08:49:06Z, 27.8 h ago: failure, took 50 s
   last success  2024-02-26T01:15:46Z, 3.5 d ago, took 50 s
 ✗ missed        2024-02-29T08:48:16Z, 3.8 h ago, and nothing has begun since
-  next due      2024-03-01T08:48:16Z, in 20.2 h (every 86400 s)
+  next due      2024-03-01T08:48:16Z, in 20.2 h (86400s)
   counted       success 1, failure 1, lost 1
 
 began                      took       size  outcome   node  note

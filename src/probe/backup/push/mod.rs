@@ -221,7 +221,7 @@ impl Drop for Attended {
 }
 
 /// Without times that cannot be: what is told has happened.
-pub(super) fn believed(mut told: Told, now: f64) -> Told {
+fn believed(mut told: Told, now: f64) -> Told {
     told.started = told.started.filter(|time| *time <= now + AHEAD);
     told.ended = told.ended.filter(|time| *time <= now + AHEAD);
     told
