@@ -24,6 +24,14 @@ mod words;
 /// The readers of what tells backups, for the fuzz targets.
 #[doc(hidden)]
 pub use backup::fuzz as backup_fuzz;
+/// The reader of what an API server of Kubernetes tells, for the fuzz target.
+#[cfg(feature = "kubernetes")]
+#[doc(hidden)]
+pub use backup::kubernetes_fuzz;
+/// The readers of the documents of Percona Backup for MongoDB, for the fuzz target.
+#[cfg(feature = "mongodb")]
+#[doc(hidden)]
+pub use backup::pbm_fuzz;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]

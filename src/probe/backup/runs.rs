@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::schedule::Schedule;
 use crate::label_values::label_values;
 
 label_values! {
@@ -39,6 +40,9 @@ pub struct Run {
     pub duration: Option<f64>,
     /// Where it runs, spelled as the MongoDB probe's `member`.
     pub node: Option<String>,
+    /// Where else it runs: a backup of a sharded cluster has a node for each shard.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more_nodes: Vec<String>,
     /// The size of what was stored, in bytes.
     pub size: Option<u64>,
     /// The size before compression, in bytes.
@@ -69,6 +73,13 @@ impl Run {
     pub const LONGEST_NOTE: usize = 2048;
     /// The most phases that are kept.
     pub const MOST_PHASES: usize = 32;
+    /// The most nodes that are kept beside the first.
+    pub const MOST_MORE_NODES: usize = 63;
+
+    /// Where it runs, as far as that is known.
+    pub fn nodes(&self) -> impl Iterator<Item = &String> {
+        self.node.iter().chain(&self.more_nodes)
+    }
 
     /// How many seconds it took; `None` as long as it goes on, and where it is not known when it began.
     pub fn seconds(&self) -> Option<f64> {
@@ -92,7 +103,8 @@ impl Run {
         for (name, _) in &mut self.phases {
             cut(name, 64);
         }
-        if let Some(node) = &mut self.node {
+        self.more_nodes.truncate(Self::MOST_MORE_NODES);
+        for node in self.node.iter_mut().chain(&mut self.more_nodes) {
             cut(node, Self::LONGEST);
         }
         self
@@ -153,6 +165,10 @@ pub struct Seen {
     pub pitr: Option<Pitr>,
     /// The agents that make backups: their nodes, and whether they are well.
     pub agents: Vec<(String, bool)>,
+    /// When runs are to be, where the source knows that; the configuration's schedule goes before it.
+    pub schedule: Option<Schedule>,
+    /// Whether somebody has switched the job off there: no run is missed then.
+    pub is_suspended: bool,
     /// What a person should know of the source, beside the runs: a line each.
     pub notes: Vec<String>,
 }

@@ -4,10 +4,11 @@ use super::books::{Books, Counted};
 use super::config::Config;
 use super::metrics;
 use super::runs::{Outcome, Pitr, Seen};
+use super::schedule::Schedule;
 use crate::metrics::{Gauge, Recorder};
 
-/// Records everything that the books say.
-pub(super) fn books(rec: &Recorder, config: &Config, books: &Books, now: f64) {
+/// Records everything that the books say, and when runs are to be.
+pub(super) fn books(rec: &Recorder, config: &Config, books: &Books, (schedule, now): (Option<&Schedule>, f64)) {
     rec.set(&metrics::INFO, [config.source.name().label(), config.restores.as_deref().unwrap_or_default()], 1.0);
     counts(rec, books);
     let set = |gauge: &'static Gauge<0>, value: Option<f64>| {
@@ -21,8 +22,8 @@ pub(super) fn books(rec: &Recorder, config: &Config, books: &Books, now: f64) {
     set(&metrics::LAST_DURATION, last.and_then(super::runs::Run::seconds));
     set(&metrics::LAST_RUN_SUCCESS, last.and_then(|run| run.end).map(|end| flag(end.outcome == Outcome::Success)));
     set(&metrics::LAST_PEAK_MEMORY, last.and_then(|run| run.peak_memory).map(number));
-    set(&metrics::EXPECTED_INTERVAL, config.schedule.as_ref().and_then(|schedule| schedule.interval(now)));
-    set(&metrics::GRACE, config.schedule.as_ref().map(|schedule| schedule.grace));
+    set(&metrics::EXPECTED_INTERVAL, schedule.and_then(|schedule| schedule.interval(now)));
+    set(&metrics::GRACE, schedule.map(|schedule| schedule.grace));
     let success = books.last_success();
     let at = success.and_then(|run| run.end).map(|end| end.at);
     match &config.restores {
@@ -60,8 +61,9 @@ fn running(rec: &Recorder, config: &Config, books: &Books) {
         rec.set(&metrics::RUNNING_START, [], started);
     }
     let of_config = config.node.as_deref();
-    let node = |run: &super::runs::Run| run.node.clone().or_else(|| of_config.map(str::to_owned)).unwrap_or_default();
-    let busy: std::collections::BTreeSet<_> = books.open().map(node).collect();
+    let anywhere = |run: &super::runs::Run| run.node.is_none().then(|| of_config.unwrap_or_default().to_owned());
+    let of_run = |run| super::runs::Run::nodes(run).cloned().chain(anywhere(run));
+    let busy: std::collections::BTreeSet<_> = books.open().flat_map(of_run).collect();
     let nodes = books.nodes().chain(of_config).map(str::to_owned);
     let mut nodes: std::collections::BTreeSet<_> = nodes.chain(busy.iter().cloned()).collect();
     if nodes.is_empty() {

@@ -1,11 +1,16 @@
 //! Where the runs of a job are learnt from: a file or folder for each source.
 
+#[cfg(not(all(feature = "kubernetes", feature = "mongodb")))]
+mod absent;
 mod borg;
 mod child;
 mod directory;
+mod file;
+#[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod listed;
-mod pbm;
+#[cfg(feature = "mongodb")]
+pub mod pbm;
 mod pgbackrest;
 mod place;
 mod restic;
@@ -15,6 +20,14 @@ mod textfile;
 mod told;
 
 pub(super) use self::s3::{page as s3_page, refusal as s3_refusal};
+pub(super) use self::selection::fuzz as fuzz_manifest;
+pub(super) use self::textfile::fuzz as fuzz_textfile;
+#[cfg(not(feature = "kubernetes"))]
+use absent as kubernetes;
+#[cfg(not(feature = "mongodb"))]
+use absent as pbm;
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::fuzz as kubernetes_fuzz;
 
 use std::time::Duration;
 

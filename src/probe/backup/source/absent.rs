@@ -1,0 +1,45 @@
+//! A source that this build does not have: its configuration is answered so.
+
+use super::{Look, Name, Pace};
+use crate::probe::backup::runs::Seen;
+use crate::probe::{Failure, Shared};
+use crate::settings::Section;
+
+/// Its keys, of which nobody can make sense.
+#[derive(Debug, PartialEq)]
+pub enum Config {}
+
+impl Config {
+    pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+        if let Some(name) = section.optional::<Name>("source") {
+            section.problem(Some("source"), format!("`source`: \"{}\" is not in this build", name.label()));
+        }
+        section.ignore_rest();
+        None
+    }
+
+    pub(super) fn pace(&self) -> Option<Pace> {
+        match *self {}
+    }
+}
+
+/// Never exists.
+pub enum Reader {}
+
+impl Reader {
+    pub(super) fn new(config: &Config, _job: &str, _shared: &Shared) -> Result<Self, String> {
+        match *config {}
+    }
+
+    pub(super) async fn read(&self, _look: Look<'_>) -> Result<Seen, Failure> {
+        match *self {}
+    }
+
+    pub(super) async fn serve(&self) {
+        match *self {}
+    }
+
+    pub(super) fn concerns(&self) -> Vec<String> {
+        match *self {}
+    }
+}
