@@ -20,6 +20,7 @@ mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
 mod vpn;
+mod words;
 /// The readers of what backups leave, for the fuzz targets.
 #[doc(hidden)]
 pub use backup::fuzz as backup_fuzz;

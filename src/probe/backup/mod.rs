@@ -7,6 +7,7 @@
 mod books;
 mod clerk;
 mod clocks;
+mod collect;
 mod config;
 #[doc(hidden)]
 pub mod fuzz;
@@ -159,7 +160,14 @@ impl Backup {
             self.ledger.read(&self.state, &self.config.job, |books| books.open().map(|run| run.id.clone()).collect());
         let look = Look { job: &self.config.job, now: now(), ends, open: &open };
         let late = |_| Failure::new(Reason::Timeout, "the source was not read in time");
-        let seen = tokio::time::timeout_at(ends, self.source.read(look)).await.map_err(late).and_then(|read| read);
+        let read = async {
+            let mut seen = self.source.read(look).await?;
+            if self.config.source.told().is_some() {
+                seen.notes.extend(self.collect().await?);
+            }
+            Ok(seen)
+        };
+        let seen = tokio::time::timeout_at(ends, read).await.map_err(late).and_then(|read| read);
         lock(&self.memory).is_up = Some(seen.is_ok());
         let mut seen = seen?;
         for run in &mut seen.runs {
@@ -176,6 +184,13 @@ impl Backup {
             events
         })
         .await
+    }
+
+    /// Enters what waits in the spool. Returns what a person should know of it.
+    async fn collect(&self) -> Result<Vec<String>, Failure> {
+        let clerk = self.clerk();
+        let done = tokio::task::spawn_blocking(move || collect::collect(&clerk)).await;
+        done.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
     }
 
     /// Enters what `plan` finds, beside the runtime: the ledger writes to a disk.
