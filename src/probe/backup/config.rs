@@ -46,7 +46,7 @@ impl Settings for Config {
 ///
 /// # Errors
 /// Why not.
-pub(super) fn is_node(node: &str) -> Result<(), String> {
+pub fn is_node(node: &str) -> Result<(), String> {
     let good = !node.is_empty() && node.len() <= 256 && !node.chars().any(char::is_control);
     if good { Ok(()) } else { Err("must have 1 to 256 bytes, without control characters".to_owned()) }
 }
