@@ -7,7 +7,7 @@
 //! - [`process`], [`ports`], [`binary`]: how a server is started, where it listens, where it comes from;
 //! - [`certificates`]: a certificate authority for tests;
 //! - [`mongodb`], [`kafka`], [`prometheus`], [`vpn`]: the servers; [`repositories`]: backups; [`openmetrics`]: a parser that is not ours;
-//! - [`net`], [`load`], [`clock`]: peers that misbehave, processes that starve a server, and a clock that steps;
+//! - [`kubernetes`]: a made-up API server; [`net`], [`load`], [`clock`]: peers that misbehave, processes that starve a server, and a clock that steps;
 //! - [`http`], [`until`]: one GET, for asking the servers, and waiting for something to become true.
 
 pub mod binary;
@@ -17,6 +17,7 @@ pub mod dns;
 mod error;
 pub mod http;
 pub mod kafka;
+pub mod kubernetes;
 pub mod load;
 pub mod mongodb;
 pub mod net;

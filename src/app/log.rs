@@ -11,6 +11,9 @@ use crate::cli::LogFormat;
 /// What is logged unless somebody says otherwise.
 const DEFAULT: &str = "info";
 
+/// Who is not heard, whatever the level: these log whole answers of a peer. What went wrong, the probe says.
+const QUIET: [&str; 2] = ["kube_client=off", "kube_runtime=off"];
+
 /// Changes what is logged.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -54,6 +57,10 @@ impl Log {
 }
 
 fn parse(level: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(level)
-        .map_err(|_| "the log level is neither a level nor a filter such as midwatch=debug".to_owned())
+    let filter = EnvFilter::try_new(level)
+        .map_err(|_| "the log level is neither a level nor a filter such as midwatch=debug".to_owned())?;
+    QUIET.iter().try_fold(filter, |filter, quiet| {
+        let directive = quiet.parse().map_err(|_| format!("{quiet} is no filter"))?;
+        Ok(filter.add_directive(directive))
+    })
 }

@@ -23,6 +23,10 @@ mod vpn;
 /// The readers of what tells backups, for the fuzz targets.
 #[doc(hidden)]
 pub use backup::fuzz as backup_fuzz;
+/// The reader of what an API server of Kubernetes tells, for the fuzz target.
+#[cfg(feature = "kubernetes")]
+#[doc(hidden)]
+pub use backup::kubernetes_fuzz;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]

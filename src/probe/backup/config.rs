@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::schedule::Schedule;
+use super::runs::Seen;
+use super::schedule::{GRACE, Schedule};
 use super::source;
 use crate::settings::{Section, Settings};
 
@@ -18,6 +19,8 @@ pub struct Config {
     pub(super) source: source::Config,
     /// When they are to be.
     pub(super) schedule: Option<Schedule>,
+    /// How much later than due a run may begin, in seconds.
+    pub(super) grace: f64,
     /// After how many seconds a run that does not end counts as lost.
     pub(super) longest: f64,
     /// Where runs are, unless the source knows better.
@@ -26,10 +29,23 @@ pub struct Config {
     pub(super) restores: Option<String>,
 }
 
+impl Config {
+    /// When runs are to be: what the configuration says, or else what the source has told.
+    pub(super) fn schedule(&self, held: Option<&Seen>) -> Option<Schedule> {
+        let told = || Some(held?.schedule.clone()?.within(self.grace));
+        self.schedule.clone().or_else(told)
+    }
+}
+
 impl Settings for Config {
     fn read(section: &mut Section<'_>) -> Option<Self> {
         let job = section.path().strip_prefix("probe.backup.").unwrap_or_default().to_owned();
-        let schedule = Schedule::read(section);
+        let grace = section.checked("grace", |grace: &Duration| {
+            let good = (Duration::from_secs(1)..=Duration::from_secs(31 * 86_400)).contains(grace);
+            if good { Ok(()) } else { Err("must be from 1s to 31d".to_owned()) }
+        });
+        let grace = grace.unwrap_or(GRACE).as_secs_f64();
+        let schedule = Schedule::read(section, grace);
         let longest = section.checked("max_duration", |longest: &Duration| {
             let good = (Duration::from_secs(60)..=Duration::from_secs(31 * 86_400)).contains(longest);
             if good { Ok(()) } else { Err("must be from 1m to 31d".to_owned()) }
@@ -38,7 +54,7 @@ impl Settings for Config {
         let restores = section.optional::<String>("restores");
         let source = source::Config::read(section);
         let longest = longest.unwrap_or(LONGEST).as_secs_f64();
-        Some(Self { job, source: source?, schedule, longest, node, restores })
+        Some(Self { job, source: source?, schedule, grace, longest, node, restores })
     }
 }
 

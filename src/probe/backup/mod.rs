@@ -21,6 +21,9 @@ mod source;
 pub mod spool;
 pub mod told;
 
+#[cfg(feature = "kubernetes")]
+pub use source::kubernetes_fuzz;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -191,8 +194,11 @@ impl Backup {
 
     /// Records all that is known.
     fn show(&self, rec: &Recorder, written: &Result<(), Failure>) {
-        self.ledger.read(&self.state, &self.config.job, |books| show::books(rec, &self.config, books, now()));
         let mut memory = lock(&self.memory);
+        let schedule = self.config.schedule(memory.held.as_ref());
+        self.ledger.read(&self.state, &self.config.job, |books| {
+            show::books(rec, &self.config, books, (schedule.as_ref(), now()));
+        });
         show::counted(rec, &std::mem::take(&mut memory.counted));
         if let Some(held) = &memory.held {
             show::holdings(rec, held);
@@ -249,15 +255,21 @@ impl Job<'_> {
 
     /// The verdict on due times, unless it cannot be known just now: the source is not read, or the clock was set.
     fn judge(&self) -> Vec<Event> {
-        let Some(schedule) = &self.config.schedule else { return Vec::new() };
         let mut memory = lock(self.memory);
+        let Some(schedule) = self.config.schedule(memory.held.as_ref()) else { return Vec::new() };
+        let is_suspended = memory.held.as_ref().is_some_and(|held| held.is_suspended);
         let hold = Duration::from_secs_f64(schedule.grace.clamp(30.0, 3600.0));
         let verdict = match memory.clocks.look(self.now, Instant::now(), hold) {
             Trust::Jumped => self.books.skip(self.now),
-            Trust::Sure if memory.is_up == Some(true) => self.books.judge(schedule, self.now, memory.heard),
+            Trust::Sure if memory.is_up == Some(true) => self.books.judge(&schedule, self.now, memory.heard),
             Trust::Sure | Trust::Unsure => None,
         };
-        verdict.into_iter().collect()
+        let excused = |event| match event {
+            // Nobody wanted those runs.
+            Event::Judged { until, .. } if is_suspended => Event::Judged { until, missed: 0 },
+            event => event,
+        };
+        verdict.into_iter().map(excused).collect()
     }
 }
 

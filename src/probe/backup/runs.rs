@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::schedule::Schedule;
 use crate::label_values::label_values;
 
 label_values! {
@@ -164,6 +165,10 @@ pub struct Seen {
     pub pitr: Option<Pitr>,
     /// The agents that make backups: their nodes, and whether they are well.
     pub agents: Vec<(String, bool)>,
+    /// When runs are to be, where the source knows that; the configuration's schedule goes before it.
+    pub schedule: Option<Schedule>,
+    /// Whether somebody has switched the job off there: no run is missed then.
+    pub is_suspended: bool,
     /// What a person should know of the source, beside the runs: a line each.
     pub notes: Vec<String>,
 }

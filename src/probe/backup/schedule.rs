@@ -11,7 +11,7 @@ use super::books::Spans;
 use crate::settings::{Invalid, Item, Section, Value, parse_duration};
 
 /// How much later than due a run may begin unless the configuration says otherwise.
-const GRACE: Duration = Duration::from_secs(3600);
+pub const GRACE: Duration = Duration::from_secs(3600);
 /// No more due times than these are judged at once; the others are when it is judged next.
 const MOST_DUE: usize = 2000;
 /// So many seconds before its due time a run may begin: the clocks of two machines differ a little.
@@ -80,19 +80,17 @@ impl Value for Zone {
 }
 
 impl Schedule {
-    /// Reads `schedule`, `time_zone` and `grace`. `None` without a schedule.
-    pub fn read(section: &mut Section<'_>) -> Option<Self> {
+    /// Reads `schedule` and `time_zone`. `None` without a schedule.
+    pub fn read(section: &mut Section<'_>, grace: f64) -> Option<Self> {
         let written = section.optional::<Written>("schedule");
         let zone = section.optional::<Zone>("time_zone");
-        let grace = section.checked("grace", |grace: &Duration| {
-            let good = (Duration::from_secs(1)..=Duration::from_secs(31 * 86_400)).contains(grace);
-            if good { Ok(()) } else { Err("must be from 1s to 31d".to_owned()) }
-        });
         if section.has("time_zone") && !matches!(written, Some(Written::Cron(..)) | None) {
             section.problem(Some("time_zone"), "`time_zone`: an interval has none");
         }
         for key in ["time_zone", "grace"] {
-            if section.has(key) && !section.has("schedule") {
+            // A CronJob of Kubernetes has a schedule of its own.
+            let is_told = key == "grace" && section.has("cronjob");
+            if section.has(key) && !section.has("schedule") && !is_told {
                 section.problem(Some(key), format!("`{key}`: needs a `schedule`"));
             }
         }
@@ -100,7 +98,21 @@ impl Schedule {
             Written::Cron(text, cron) => Rhythm::Cron { text, cron, zone: zone.map_or(Tz::UTC, |zone| zone.0) },
             Written::Every(every) => Rhythm::Every(every.as_secs_f64()),
         };
-        Some(Self { rhythm, grace: grace.unwrap_or(GRACE).as_secs_f64() })
+        Some(Self { rhythm, grace })
+    }
+
+    /// What a source tells: a cron expression, and the name of its time zone, which is UTC unless it says so. `None` if they are
+    /// none.
+    pub fn told(text: &str, zone: Option<&str>) -> Option<Self> {
+        let zone = zone.map_or(Ok(Tz::UTC), str::parse).ok()?;
+        let cron = CronParser::builder().seconds(Seconds::Disallowed).build().parse(text).ok()?;
+        let rhythm = Rhythm::Cron { text: text.to_owned(), cron: Box::new(cron), zone };
+        Some(Self { rhythm, grace: GRACE.as_secs_f64() })
+    }
+
+    /// The same, of which a run may be so many seconds late.
+    pub fn within(self, grace: f64) -> Self {
+        Self { grace, ..self }
     }
 
     /// What tells it from others: when due times come, but not how late a run may be.

@@ -4,10 +4,11 @@ use super::books::{Books, Counted};
 use super::config::Config;
 use super::metrics;
 use super::runs::{Outcome, Pitr, Seen};
+use super::schedule::Schedule;
 use crate::metrics::{Gauge, Recorder};
 
-/// Records everything that the books say.
-pub(super) fn books(rec: &Recorder, config: &Config, books: &Books, now: f64) {
+/// Records everything that the books say, and when runs are to be.
+pub(super) fn books(rec: &Recorder, config: &Config, books: &Books, (schedule, now): (Option<&Schedule>, f64)) {
     rec.set(&metrics::INFO, [config.source.name().label(), config.restores.as_deref().unwrap_or_default()], 1.0);
     counts(rec, books);
     let set = |gauge: &'static Gauge<0>, value: Option<f64>| {
@@ -21,8 +22,8 @@ pub(super) fn books(rec: &Recorder, config: &Config, books: &Books, now: f64) {
     set(&metrics::LAST_DURATION, last.and_then(super::runs::Run::seconds));
     set(&metrics::LAST_RUN_SUCCESS, last.and_then(|run| run.end).map(|end| flag(end.outcome == Outcome::Success)));
     set(&metrics::LAST_PEAK_MEMORY, last.and_then(|run| run.peak_memory).map(number));
-    set(&metrics::EXPECTED_INTERVAL, config.schedule.as_ref().and_then(|schedule| schedule.interval(now)));
-    set(&metrics::GRACE, config.schedule.as_ref().map(|schedule| schedule.grace));
+    set(&metrics::EXPECTED_INTERVAL, schedule.and_then(|schedule| schedule.interval(now)));
+    set(&metrics::GRACE, schedule.map(|schedule| schedule.grace));
     let success = books.last_success();
     let at = success.and_then(|run| run.end).map(|end| end.at);
     match &config.restores {

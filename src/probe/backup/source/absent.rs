@@ -1,43 +1,44 @@
-//! Stands for a source that needs a feature which this build lacks.
+//! A source that this build does not have: its configuration is answered so.
 
-use super::{Look, Pace};
+use super::{Look, Name, Pace};
 use crate::probe::backup::runs::Seen;
-use crate::probe::{Failure, Reason, Shared};
+use crate::probe::{Failure, Shared};
 use crate::settings::Section;
 
-/// There is none.
+/// Its keys, of which nobody can make sense.
 #[derive(Debug, PartialEq)]
-pub struct Config {}
+pub enum Config {}
 
 impl Config {
     pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+        let name = section.optional::<Name>("source").map_or("", |name| name.label());
+        section.problem(Some("source"), format!("`source`: \"{name}\" is not in this build"));
         section.ignore_rest();
-        section.problem(Some("source"), "`source`: this one is not in this build");
         None
     }
 
     pub(super) fn pace(&self) -> Option<Pace> {
-        None
+        match *self {}
     }
 }
 
-/// Reads nothing: there is no configuration that leads to it.
-pub struct Reader {}
+/// Never exists.
+pub enum Reader {}
 
 impl Reader {
-    pub(super) fn new(_config: &Config, _job: &str, _shared: &Shared) -> Result<Self, String> {
-        Err("the source is not in this build".to_owned())
+    pub(super) fn new(config: &Config, _job: &str, _shared: &Shared) -> Result<Self, String> {
+        match *config {}
     }
 
     pub(super) async fn read(&self, _look: Look<'_>) -> Result<Seen, Failure> {
-        Err(Failure::new(Reason::Internal, "the source is not in this build"))
+        match *self {}
     }
 
     pub(super) async fn serve(&self) {
-        std::future::pending().await
+        match *self {}
     }
 
     pub(super) fn concerns(&self) -> Vec<String> {
-        Vec::new()
+        match *self {}
     }
 }

@@ -1,12 +1,11 @@
 //! Where the runs of a job are learnt from: a file or folder for each source.
 
-#[cfg(not(feature = "mongodb"))]
-#[path = "absent.rs"]
-mod pbm;
-
+#[cfg(not(all(feature = "kubernetes", feature = "mongodb")))]
+mod absent;
 mod borg;
 mod child;
 mod directory;
+#[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod listed;
 #[cfg(feature = "mongodb")]
@@ -20,6 +19,12 @@ mod textfile;
 mod told;
 
 pub(super) use self::s3::{page as s3_page, refusal as s3_refusal};
+#[cfg(not(feature = "kubernetes"))]
+use absent as kubernetes;
+#[cfg(not(feature = "mongodb"))]
+use absent as pbm;
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::fuzz as kubernetes_fuzz;
 
 use std::time::Duration;
 
