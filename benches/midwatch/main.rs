@@ -7,6 +7,7 @@
 //! things that are compared take turns within one section, and a figure that is read from a histogram says so.
 
 mod accuracy;
+mod backup_files;
 mod child;
 mod clients;
 mod compression;
@@ -43,7 +44,7 @@ use self::sets::Set;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Without servers, then with them. The story is last because it pins the members of the set to cores.
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "exposition",
     "compression",
     "http",
@@ -53,6 +54,7 @@ const SECTIONS: [&str; 15] = [
     "scrape",
     "stop",
     "kafka",
+    "directory",
     "pbm",
     "accuracy",
     "memory",
@@ -125,6 +127,9 @@ async fn all(sections: &[&str]) -> Outcome<()> {
     }
     if wanted("kafka") {
         kafka::measure().await?;
+    }
+    if wanted("directory") {
+        backup_files::measure().await?;
     }
     if wanted("pbm") {
         pbm::measure().await?;

@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let (runs, _) = midwatch::probe::backup_fuzz::pbm_document(bytes);
+    let (runs, _) = midwatch::probe::pbm_fuzz::document(bytes);
     for run in runs {
         assert!(!run.id.is_empty() && run.id.len() <= 256 && run.note.len() <= 2048);
         assert!(run.started.is_some_and(|started| started > 0.0 && started < 1e12));

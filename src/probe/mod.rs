@@ -27,6 +27,10 @@ pub use backup::fuzz as backup_fuzz;
 #[cfg(feature = "kubernetes")]
 #[doc(hidden)]
 pub use backup::kubernetes_fuzz;
+/// The readers of the documents of Percona Backup for MongoDB, for the fuzz target.
+#[cfg(feature = "mongodb")]
+#[doc(hidden)]
+pub use backup::pbm_fuzz;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]

@@ -211,6 +211,8 @@ impl Books {
                 self.overlapped.insert(run.id.clone());
             }
             self.open.insert(run.id.clone(), Run { id: run.id.clone(), ..open });
+            // Whatever is still told of it by its first id is no news.
+            self.know(first, run.end.map_or(0.0, |end| end.at));
             return self.run(&run);
         }
         if self.found_again(run, first) {
@@ -237,10 +239,7 @@ impl Books {
         let Some(end) = run.end else { return };
         self.note_span(run.started.unwrap_or(end.at), end.at);
         self.note_node(run);
-        self.known.insert(run.id.clone(), end.at);
-        if self.known.len() > KNOWN + KNOWN / 4 {
-            self.forget();
-        }
+        self.know(&run.id, end.at);
         let is_newer = |than: Option<f64>| than.is_none_or(|than| end.at >= than);
         if end.outcome == Outcome::Success {
             if is_newer(self.last_success.as_ref().and_then(|run| run.end).map(|end| end.at)) {
@@ -261,6 +260,14 @@ impl Books {
         self.overlapped.retain(|id| open.contains_key(id) || recent.iter().any(|run| run.id == *id));
     }
 
+    /// A run by that id has ended.
+    fn know(&mut self, id: &str, at: f64) {
+        self.known.insert(id.to_owned(), at);
+        if self.known.len() > KNOWN + KNOWN / 4 {
+            self.forget();
+        }
+    }
+
     /// Forgets ids until few enough are left, many at once because that takes a while. Whoever ended no later is not counted again.
     fn forget(&mut self) {
         let mut ends: Vec<f64> = self.known.values().copied().collect();
@@ -276,14 +283,14 @@ impl Books {
     }
 
     fn note_node(&mut self, run: &Run) {
+        let at = run.when().unwrap_or(0.0);
         for node in run.nodes().filter(|node| !node.is_empty()) {
-            let at = run.when().unwrap_or(0.0);
             let last = self.nodes.entry(node.clone()).or_insert(at);
             *last = last.max(at);
-            if self.nodes.len() > NODES {
-                let oldest = self.nodes.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(node, _)| node.clone());
-                self.nodes.retain(|node, _| Some(node) != oldest.as_ref());
-            }
+        }
+        while self.nodes.len() > NODES {
+            let oldest = self.nodes.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(node, _)| node.clone());
+            self.nodes.retain(|node, _| Some(node) != oldest.as_ref());
         }
     }
 

@@ -24,6 +24,9 @@ pub mod told;
 #[cfg(feature = "kubernetes")]
 pub use source::kubernetes_fuzz;
 
+#[cfg(feature = "mongodb")]
+pub use self::source::pbm::fuzz as pbm_fuzz;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 

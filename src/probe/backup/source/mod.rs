@@ -5,6 +5,7 @@ mod absent;
 mod borg;
 mod child;
 mod directory;
+mod file;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod listed;
@@ -19,6 +20,8 @@ mod textfile;
 mod told;
 
 pub(super) use self::s3::{page as s3_page, refusal as s3_refusal};
+pub(super) use self::selection::fuzz as fuzz_manifest;
+pub(super) use self::textfile::fuzz as fuzz_textfile;
 #[cfg(not(feature = "kubernetes"))]
 use absent as kubernetes;
 #[cfg(not(feature = "mongodb"))]

@@ -54,6 +54,8 @@ pub(super) struct Ranked {
     pub(super) size: Option<u64>,
     pub(super) started: Option<f64>,
     pub(super) opened_as: Option<String>,
+    /// Whether the run is known to go on by that id.
+    pub(super) was_open: bool,
     pub(super) manifest: Option<(f64, u64)>,
 }
 
@@ -152,10 +154,14 @@ impl Found {
             let manifest = match ranked.wanted().map(|wanted| manifest(&wanted)) {
                 None => Manifest::default(),
                 Some(Some(Ok(manifest))) => manifest,
-                Some(None) => continue,
+                Some(None) => {
+                    runs.extend(ranked.still_open());
+                    continue;
+                }
                 Some(Some(Err(problem))) => {
                     notes.push(format!("the manifest of {} cannot be read: {problem}", clean(&ranked.name)));
                     ranked.leave(&mut stock);
+                    runs.extend(ranked.still_open());
                     continue;
                 }
             };
@@ -182,6 +188,12 @@ impl Ranked {
             stock.retained = stock.retained.saturating_sub(1);
             stock.bytes = stock.bytes.map(|bytes| bytes.saturating_sub(size));
         }
+    }
+
+    /// The run as long as its manifest cannot be read: it goes on, if it did.
+    fn still_open(self) -> Option<Run> {
+        let id = self.opened_as.filter(|_| self.was_open)?;
+        Some(Run { id, started: self.started, ..Run::default() })
     }
 
     fn into_run(self, manifest: Manifest) -> Option<Run> {

@@ -109,36 +109,45 @@ impl<'r> Selection<'r> {
     }
 
     fn judge_last(&mut self) {
-        let Some(candidate) = self.pending.pop() else { return };
+        let Some(mut candidate) = self.pending.pop() else { return };
         let ended = self.ended(&candidate);
         let opening = self.opening(&candidate, ended);
-        if let Some(at) = ended {
-            let began = candidate.started.filter(|started| *started <= at);
-            let before = self.went_on(&candidate.name).filter(|id| opening.as_ref().is_none_or(|open| open.id != *id));
-            let opened_as = began.map(|started| Opening::since(&candidate.name, started));
-            // Also if the marker was taken away in the end, or there was none but growth.
-            let opened_as = match before {
-                Some(id) if opened_as.as_ref().is_none_or(|opened| !self.open.contains(opened)) => Some(id.to_owned()),
-                _ => opened_as,
-            };
-            if let Some(data) = candidate.data {
-                self.found.count(Stock { retained: 1, oldest: Some(at), bytes: Some(data.size) });
-            }
-            self.found.rank(Ranked {
-                at,
-                modified: candidate.data.map(|data| data.newest),
-                size: candidate.data.map(|data| data.size),
-                started: began,
-                opened_as,
-                manifest: candidate.manifest,
-                name: candidate.name,
-            });
-        } else if candidate.data.is_some() {
+        if ended.is_none() && candidate.data.is_some() {
             self.found.incomplete += 1;
+            // Only its manifest can say that it failed.
+            candidate.data = None;
+        }
+        let word = candidate.manifest.map(|(written, _)| written).filter(|_| opening.is_none());
+        if let Some(at) = ended.or(word) {
+            self.rank(candidate, at, opening.as_ref());
         }
         if let Some(opening) = opening {
             self.found.open(opening);
         }
+    }
+
+    fn rank(&mut self, candidate: Candidate, at: f64, opening: Option<&Opening>) {
+        let began = candidate.started.filter(|started| *started <= at);
+        let before = self.went_on(&candidate.name).filter(|id| opening.is_none_or(|open| open.id != *id));
+        let opened_as = began.map(|started| Opening::since(&candidate.name, started));
+        // Also if the marker was taken away in the end, or there was none but growth.
+        let opened_as = match before {
+            Some(id) if opened_as.as_ref().is_none_or(|opened| !self.open.contains(opened)) => Some(id.to_owned()),
+            _ => opened_as,
+        };
+        if let Some(data) = candidate.data {
+            self.found.count(Stock { retained: 1, oldest: Some(at), bytes: Some(data.size) });
+        }
+        self.found.rank(Ranked {
+            at,
+            modified: candidate.data.map(|data| data.newest),
+            size: candidate.data.map(|data| data.size),
+            started: began,
+            was_open: opened_as.as_ref().is_some_and(|id| self.open.contains(id)),
+            opened_as,
+            manifest: candidate.manifest,
+            name: candidate.name,
+        });
     }
 
     /// When it was complete, if it is.

@@ -121,3 +121,11 @@ fn outcome(value: &Value) -> Option<Outcome> {
     let told = [Outcome::Success, Outcome::Failure, Outcome::Canceled];
     told.into_iter().find(|outcome| value.as_str() == Some(outcome.label()))
 }
+
+/// Whether it is a manifest, whose values are then such as can be shown.
+pub fn fuzz(bytes: &[u8]) -> bool {
+    let Ok(manifest) = Manifest::read(bytes) else { return false };
+    let are_times = manifest.started.into_iter().chain(manifest.ended).all(is_time);
+    assert!(are_times && manifest.node.is_none_or(|node| is_node(&node).is_ok()));
+    true
+}

@@ -13,7 +13,7 @@ use glob::{MatchOptions, Pattern};
 
 pub use self::found::{Found, Wanted};
 pub use self::judge::{Paused, Selection};
-pub use self::manifest::{Manifest, Manifests, is_time};
+pub use self::manifest::{Manifest, Manifests, fuzz, is_time};
 use crate::settings::Section;
 
 /// What is no backup unless the configuration says otherwise: what is still being written, and what is hidden.
@@ -27,7 +27,7 @@ const CASE: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
 
 /// What tells backups from other files: the keys that a directory and a bucket have in common.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
     /// A pattern for each folder of the name, the last one for the backup itself.
     pattern: Vec<Pattern>,
@@ -126,11 +126,6 @@ impl Rules {
         }
         let (base, _) = self.base(folder);
         self.is_backup(base) || self.unwritten(base).is_some()
-    }
-
-    /// How many folders deep the backups themselves are, at least 1.
-    pub fn depth(&self) -> usize {
-        self.pattern.len()
     }
 
     /// The name of a backup's manifest.

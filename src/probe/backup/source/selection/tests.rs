@@ -180,9 +180,25 @@ fn a_manifest_says_more_and_is_waited_for() {
     let stock = seen.stock.unwrap();
     assert_eq!((stock.retained, stock.bytes), (1, Some(3)));
     assert!(seen.notes.iter().any(|note| note.contains("o-5.gz") && note.contains("cut off")), "{:?}", seen.notes);
+    // A run that is known to go on does so until its manifest can be read.
+    let unread = seen_with(&rules, &files[..2], &["o-1.gz seen 5.000"], &|_| Some(Err("torn".to_owned())));
+    assert_eq!((ids(&unread), unread.runs[0].end), (vec!["o-1.gz seen 5.000"], None));
     // Not read in time: neither told nor said to be bad.
     let unread = seen_with(&rules, &files, &[], &|_| None);
     assert!(unread.runs.is_empty() && unread.notes.len() == 1, "{unread:?}");
+}
+
+#[test]
+fn word_of_a_failure_needs_no_marker() {
+    let rules = rules("pattern = 'o-*'\ncomplete = '{name}.done'\nmanifest = '{name}.json'");
+    let files = [("o-1", 3, 500.0), ("o-1.json", 9, 500.0)];
+    let read = |outcome: &'static str| {
+        move |_: &Wanted| Some(Manifest::read(format!("{{\"outcome\":\"{outcome}\"}}").as_bytes()))
+    };
+    let seen = seen_with(&rules, &files, &[], &read("failure"));
+    assert_eq!(ended(&seen.runs[0]), Some((500.0, Outcome::Failure)));
+    assert_eq!(seen.stock.unwrap().retained, 0);
+    assert!(seen_with(&rules, &files, &[], &read("success")).runs.is_empty());
 }
 
 #[test]
@@ -252,7 +268,7 @@ fn long_and_odd_names_have_ids_of_their_own() {
 #[test]
 fn bad_keys_are_refused() {
     for (keys, problem) in [
-        ("", "pattern"),
+        ("settle = '1s'", "missing field `pattern`"),
         ("pattern = '/etc/*'", "relative path"),
         ("pattern = 'a/../b'", "relative path"),
         ("pattern = 'a/**'", "no `**`"),
