@@ -160,7 +160,10 @@ impl Running {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         *stage = Stage::Runs(pid);
         if let Stage::Before(signals) = came {
-            signals.into_iter().for_each(|signal| drop(kill(pid, signal)));
+            for signal in signals {
+                // It may have ended already.
+                let _ = kill(pid, signal);
+            }
         }
         drop(stage);
         Ok(Self { child, pid, relay: Arc::clone(relay), began, before })

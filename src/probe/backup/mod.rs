@@ -157,7 +157,7 @@ impl Backup {
         // What is left is for entering and showing it.
         let ends = Instant::now() + rec.time_left() * 9 / 10;
         let open = self.open().await;
-        let look = Look { job: &self.config.job, now: now(), ends, open: &open };
+        let look = Look { now: now(), ends, open: &open };
         let late = |_| Failure::new(Reason::Timeout, "the source was not read in time");
         let read = async {
             let mut seen = self.source.read(look).await?;

@@ -95,8 +95,6 @@ impl Name {
 /// When a source is read, and how long that may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look<'l> {
-    /// The job's name.
-    pub job: &'l str,
     /// By the wall clock, in unix seconds.
     pub now: f64,
     /// When the reading must be over.

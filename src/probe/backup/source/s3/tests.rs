@@ -32,7 +32,7 @@ fn reader(url: &str, keys: &str) -> Reader {
 
 /// A reading that has that long.
 async fn read_within(reader: &Reader, time: Duration) -> Result<Seen, Failure> {
-    reader.read(Look { job: "nightly", now: NOW, ends: Instant::now() + time, open: &[] }).await
+    reader.read(Look { now: NOW, ends: Instant::now() + time, open: &[] }).await
 }
 
 async fn read(reader: &Reader) -> Result<Seen, Failure> {
