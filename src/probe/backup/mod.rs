@@ -7,6 +7,7 @@
 mod books;
 mod clerk;
 mod clocks;
+mod collect;
 mod config;
 #[doc(hidden)]
 pub mod fuzz;
@@ -156,9 +157,16 @@ impl Backup {
         // What is left is for entering and showing it.
         let ends = Instant::now() + rec.time_left() * 9 / 10;
         let open = self.open().await;
-        let look = Look { job: &self.config.job, now: now(), ends, open: &open };
+        let look = Look { now: now(), ends, open: &open };
         let late = |_| Failure::new(Reason::Timeout, "the source was not read in time");
-        let seen = tokio::time::timeout_at(ends, self.source.read(look)).await.map_err(late).and_then(|read| read);
+        let read = async {
+            let mut seen = self.source.read(look).await?;
+            if self.config.source.told().is_some() {
+                seen.notes.extend(self.collect().await?);
+            }
+            Ok(seen)
+        };
+        let seen = tokio::time::timeout_at(ends, read).await.map_err(late).and_then(|read| read);
         lock(&self.memory).is_up = Some(seen.is_ok());
         let mut seen = seen?;
         for run in &mut seen.runs {
@@ -175,6 +183,13 @@ impl Backup {
             events
         })
         .await
+    }
+
+    /// Enters what waits in the spool. Returns what a person should know of it.
+    async fn collect(&self) -> Result<Vec<String>, Failure> {
+        let clerk = self.clerk();
+        let done = tokio::task::spawn_blocking(move || collect::collect(&clerk)).await;
+        done.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
     }
 
     /// The ids of the runs that go on, beside the runtime: the ledger reads a file at first.
