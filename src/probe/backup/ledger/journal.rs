@@ -149,9 +149,12 @@ impl Journal {
             }
             Found::default()
         });
-        self.is_behind |= self.read.is_some() && shelf.jobs.keys().any(|job| !jobs.contains_key(job));
+        let listed: BTreeSet<String> = jobs.keys().cloned().collect();
+        self.is_behind |= self.read.is_some() && shelf.jobs.keys().any(|job| !listed.contains(job));
         // Cannot fail, being in memory.
         let _ = line::replay(&self.pending[..], u64::MAX, &mut jobs);
+        // What the file does not have at all is known here only.
+        jobs.retain(|job, _| listed.contains(job) || !shelf.jobs.contains_key(job));
         shelf.jobs.extend(jobs.into_iter().map(|(job, books)| (job, Arc::new(books))));
         (self.is_foreign, self.is_damaged) = (found.foreign > 0, found.damaged > 0);
         found
