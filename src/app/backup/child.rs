@@ -98,8 +98,10 @@ impl Relay {
         match &mut *lock(&self.stage) {
             Stage::Before(signals) => signals.push(signal),
             Stage::Runs(_) if is_of_kernel => {}
-            // Fails if it has ended, and is about to be waited for.
-            Stage::Runs(command) => drop(kill(*command, signal)),
+            Stage::Runs(command) => {
+                // Fails if it has ended, and is about to be waited for.
+                let _ = kill(*command, signal);
+            }
             Stage::Over if ENDING.contains(&signal) => self.hurry.notify_one(),
             Stage::Over => {}
         }
@@ -160,7 +162,10 @@ impl Running {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         *stage = Stage::Runs(pid);
         if let Stage::Before(signals) = came {
-            signals.into_iter().for_each(|signal| drop(kill(pid, signal)));
+            for signal in signals {
+                // Fails if the command has ended already.
+                let _ = kill(pid, signal);
+            }
         }
         drop(stage);
         Ok(Self { child, pid, relay: Arc::clone(relay), began, before })

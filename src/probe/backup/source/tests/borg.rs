@@ -35,7 +35,7 @@ fn answer_of(archives: &[(&str, u32, &str)], changed: &str, rest: &str) -> Strin
 
 async fn read(reader: &Reader) -> Seen {
     let ends = tokio::time::Instant::now() + Duration::from_secs(60);
-    reader.read(Look { job: "job", now: 0.0, ends }).await.unwrap()
+    reader.read(Look { job: "job", now: 0.0, ends, open: &[] }).await.unwrap()
 }
 
 #[tokio::test]
