@@ -21,7 +21,7 @@ mod mongodb;
 mod sasl;
 mod vpn;
 mod words;
-/// The readers of what tells backups, for the fuzz targets.
+/// The readers of what backups leave, for the fuzz targets.
 #[doc(hidden)]
 pub use backup::fuzz as backup_fuzz;
 /// The reader of what an API server of Kubernetes tells, for the fuzz target.

@@ -156,9 +156,8 @@ impl Backup {
     async fn read(&self, rec: &Recorder) -> Result<(), Failure> {
         // What is left is for entering and showing it.
         let ends = Instant::now() + rec.time_left() * 9 / 10;
-        let open: Vec<_> =
-            self.ledger.read(&self.state, &self.config.job, |books| books.open().map(|run| run.id.clone()).collect());
-        let look = Look { job: &self.config.job, now: now(), ends, open: &open };
+        let open = self.open().await;
+        let look = Look { now: now(), ends, open: &open };
         let late = |_| Failure::new(Reason::Timeout, "the source was not read in time");
         let read = async {
             let mut seen = self.source.read(look).await?;
@@ -191,6 +190,13 @@ impl Backup {
         let clerk = self.clerk();
         let done = tokio::task::spawn_blocking(move || collect::collect(&clerk)).await;
         done.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
+    }
+
+    /// The ids of the runs that go on, beside the runtime: the ledger reads a file at first.
+    async fn open(&self) -> Vec<String> {
+        let (ledger, state, config) = (Arc::clone(&self.ledger), self.state.clone(), Arc::clone(&self.config));
+        let ids = |books: &Books| books.open().map(|run| run.id.clone()).collect();
+        tokio::task::spawn_blocking(move || ledger.read(&state, &config.job, ids)).await.unwrap_or_default()
     }
 
     /// Enters what `plan` finds, beside the runtime: the ledger writes to a disk.

@@ -43,3 +43,20 @@ impl Reader {
         match *self {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::probe::backup::config::Config;
+    use crate::probe::testing::config;
+    use crate::settings::Files;
+
+    #[test]
+    fn it_is_answered_that_it_is_not_there() {
+        let keys = "source = \"kubernetes\"\ncronjob = \"orders-backup\"";
+        let problems = config::<Config>(Path::new("/"), keys, &Files::new(false)).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("`source`: \"kubernetes\" is not in this build"), "{problems:?}");
+    }
+}

@@ -208,6 +208,6 @@ impl Reader {
     }
 
     pub(super) fn concerns(&self) -> Vec<String> {
-        Vec::new()
+        self.access.ready(&self.net).err().map(|failure| failure.detail.into_owned()).into_iter().collect()
     }
 }
