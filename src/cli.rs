@@ -1,8 +1,11 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::settings::HttpUrl;
 
 /// Keeps the night watch over a platform: probes it around the clock and exposes what it measured to Prometheus.
 #[derive(Debug, Parser)]
@@ -15,6 +18,7 @@ Examples:
   midwatch run --config midwatch.toml              watch, and answer on the address in [server] listen
   midwatch check midwatch.toml                     find every problem of a configuration
   midwatch probe mongodb orders -c midwatch.toml   one run now, phase by phase
+  midwatch backup run nightly -c midwatch.toml -- mongodump …   run a backup, and tell of it
   midwatch metrics --config midwatch.toml          what the configuration will cost in series and bytes
 
 Exit codes: 0 success, 1 failure, 64 wrong usage or configuration."
@@ -82,6 +86,12 @@ Examples:
         #[arg(short, long, value_name = "FILE", env = "MIDWATCH_CONFIG")]
         config: PathBuf,
     },
+    /// Wraps the command of a backup, or lists the last runs of backups.
+    Backup {
+        /// Which of them.
+        #[command(subcommand)]
+        what: Backup,
+    },
     /// Lists every metric; with --config, predicts the series and bytes of each probe.
     #[command(after_help = "\
 Examples:
@@ -92,4 +102,68 @@ Examples:
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+}
+
+/// What to do with backups.
+#[derive(Debug, Subcommand)]
+pub enum Backup {
+    /// Runs a command as if it were run without midwatch, and tells the daemon how long it took and how it ended.
+    #[command(after_help = "\
+Examples:
+  midwatch backup run nightly --config midwatch.toml -- mongodump --archive=/backup/nightly.gz --gzip
+  midwatch backup run nightly -c midwatch.toml --size-of /backup/nightly.gz -- mongodump --archive=/backup/nightly.gz --gzip
+  midwatch backup run nightly -c midwatch.toml -- sh -c 'mongodump --archive | zstd > /backup/nightly.zst'
+  midwatch backup run nightly --url https://midwatch.example.net:9817/ping/nightly --token-file token -- ./backup.sh
+
+The command gets input, output, environment and signals as they are. A daemon that is down, slow or refuses the message changes
+nothing for it: then a record is left in the spool, <state_dir>/spool, from where the daemon takes it.
+
+Exit codes: those of the command, death by a signal included; 127 if it is not found, 126 if it cannot be run, 64 wrong usage.")]
+    Run(Box<Wrap>),
+    /// Lists the last runs of backup jobs, from what the daemon has written down.
+    #[command(after_help = "\
+Examples:
+  midwatch backup list --config midwatch.toml           all jobs
+  midwatch backup list nightly --config midwatch.toml   one of them")]
+    List {
+        /// The jobs; all of them if there is none.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// The configuration.
+        #[arg(short, long, value_name = "FILE", env = "MIDWATCH_CONFIG")]
+        config: PathBuf,
+    },
+}
+
+/// A command to be wrapped.
+#[derive(Debug, Args)]
+pub struct Wrap {
+    /// The job's name: that of [probe.backup.NAME].
+    pub name: String,
+    /// The daemon's configuration, which says where it listens and where its state is.
+    #[arg(short, long, value_name = "FILE", env = "MIDWATCH_CONFIG", required_unless_present = "url")]
+    pub config: Option<PathBuf>,
+    /// Where to tell of the run, instead of what the configuration says: http://HOST:PORT/ping/NAME or …/ping/TOKEN.
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    pub url: Option<HttpUrl>,
+    /// Where the command runs, spelled as the MongoDB probe's member. Default: `node` of the job.
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// A file or directory whose size is that of the backup, once it is done. May be given several times.
+    #[arg(long, value_name = "PATH")]
+    pub size_of: Vec<PathBuf>,
+    /// A file with the token for --url. Default: the variable MIDWATCH_TOKEN, or none if the URL holds it.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub token_file: Option<PathBuf>,
+    /// Where a record is left, instead of the spool of the configuration's state directory.
+    #[arg(long, value_name = "DIR")]
+    pub spool: Option<PathBuf>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+fn http_url(text: &str) -> Result<HttpUrl, String> {
+    let url = HttpUrl::parse(text).ok_or("expected a URL such as https://midwatch.example.net:9817/ping/nightly")?;
+    if url.path.contains('?') { Err("the URL must have no query".to_owned()) } else { Ok(url) }
 }

@@ -9,6 +9,7 @@
 //! - [`scheduler`]: runs probes when they are due.
 //! - [`probe`]: what a probe is, and the probe types.
 //! - [`metrics`]: declares, records, keeps and writes series. [`settings`]: reads values of the configuration.
+//! - [`door`]: what probes answer over HTTP; [`rate`]: how often something may happen.
 //! - [`failure`]: why something failed; `label_values`: enums that are label values; `sync`: locks.
 //!
 //! # Life of a probe
@@ -24,11 +25,13 @@ pub mod cli;
 pub mod config;
 #[cfg(test)]
 mod corpus;
+pub mod door;
 pub mod failure;
 pub mod http;
 mod label_values;
 pub mod metrics;
 pub mod probe;
+pub mod rate;
 pub mod scheduler;
 pub mod settings;
 mod sync;

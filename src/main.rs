@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use midwatch::app::{self, Error, Log};
-use midwatch::cli::{Cli, Command};
+use midwatch::cli::{Backup, Cli, Command};
 
 /// The exit code for wrong usage or configuration (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
@@ -20,7 +20,8 @@ fn main() -> ExitCode {
         }
     };
     match execute(cli) {
-        Ok((text, success)) => {
+        Ok(Done::As(code)) => code,
+        Ok(Done::Printed(text, success)) => {
             let mut out = std::io::stdout();
             match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
                 // A reader that has gone, such as `head`, is no failure.
@@ -42,14 +43,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// What to print, and whether what was asked for succeeded.
-fn execute(cli: Cli) -> Result<(String, bool), Error> {
-    let log = Log::start(cli.log_format, cli.log_level.as_deref()).map_err(Error::Usage)?;
+/// What came of a command.
+enum Done {
+    /// What to print, and whether what was asked for succeeded.
+    Printed(String, bool),
+    /// How another command ended.
+    As(ExitCode),
+}
+
+fn execute(cli: Cli) -> Result<Done, Error> {
+    let is_wrapper = matches!(cli.command, Command::Backup { what: Backup::Run(_) });
+    // Standard error is the wrapped command's.
+    let level = cli.log_level.as_deref().or(is_wrapper.then_some("warn"));
+    let log = Log::start(cli.log_format, level).map_err(Error::Usage)?;
+    let good = |text| Done::Printed(text, true);
     match cli.command {
-        Command::Run { config } => block_on(app::run(&config, &log)).map(|()| (String::new(), true)),
-        Command::Check { files, without_secrets } => app::check(&files, without_secrets).map(|text| (text, true)),
-        Command::Probe { kind, name, config } => block_on(app::probe(&kind, &name, &config)),
-        Command::Metrics { config } => app::metrics(config.as_deref()).map(|text| (text, true)),
+        Command::Run { config } => block_on(app::run(&config, &log)).map(|()| good(String::new())),
+        Command::Check { files, without_secrets } => app::check(&files, without_secrets).map(good),
+        Command::Probe { kind, name, config } => {
+            block_on(app::probe(&kind, &name, &config)).map(|(text, success)| Done::Printed(text, success))
+        }
+        Command::Backup { what: Backup::Run(wrap) } => app::backup::wrap(*wrap).map(Done::As),
+        Command::Backup { what: Backup::List { names, config } } => app::backup::list(&config, &names).map(good),
+        Command::Metrics { config } => app::metrics(config.as_deref()).map(good),
     }
 }
 

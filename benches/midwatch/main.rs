@@ -7,6 +7,7 @@
 //! things that are compared take turns within one section, and a figure that is read from a histogram says so.
 
 mod accuracy;
+mod backup_files;
 mod child;
 mod clients;
 mod compression;
@@ -22,6 +23,7 @@ mod exposition;
 mod kafka;
 mod kafka_peers;
 mod memory;
+mod pbm;
 mod peers;
 mod reload;
 mod report;
@@ -42,7 +44,7 @@ use self::sets::Set;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Without servers, then with them. The story is last because it pins the members of the set to cores.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 16] = [
     "exposition",
     "compression",
     "http",
@@ -52,6 +54,8 @@ const SECTIONS: [&str; 14] = [
     "scrape",
     "stop",
     "kafka",
+    "directory",
+    "pbm",
     "accuracy",
     "memory",
     "cost",
@@ -123,6 +127,12 @@ async fn all(sections: &[&str]) -> Outcome<()> {
     }
     if wanted("kafka") {
         kafka::measure().await?;
+    }
+    if wanted("directory") {
+        backup_files::measure().await?;
+    }
+    if wanted("pbm") {
+        pbm::measure().await?;
     }
     if wanted("accuracy") {
         accuracy::measure().await?;

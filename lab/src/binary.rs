@@ -53,6 +53,13 @@ pub const PROMETHEUS: Program = Program { name: "prometheus", variable: "MIDWATC
 pub const PROMETHEUS_CLIENT: Library =
     Library { file: "prometheus_client-0.26.0-py3-none-any.whl", variable: "MIDWATCH_PROMETHEUS_CLIENT" };
 
+/// restic.
+pub const RESTIC: Program = Program { name: "restic", variable: "MIDWATCH_RESTIC" };
+/// Borg.
+pub const BORG: Program = Program { name: "borg", variable: "MIDWATCH_BORG" };
+/// pgBackRest.
+pub const PGBACKREST: Program = Program { name: "pgbackrest", variable: "MIDWATCH_PGBACKREST" };
+
 /// OpenVPN.
 pub const OPENVPN: Program = Program { name: "openvpn", variable: "MIDWATCH_OPENVPN" };
 /// The implementation of WireGuard by its authors, in Go.

@@ -6,7 +6,7 @@
 //! # Layout
 //! - [`process`], [`ports`], [`binary`]: how a server is started, where it listens, where it comes from;
 //! - [`certificates`]: a certificate authority for tests;
-//! - [`mongodb`], [`kafka`], [`prometheus`], [`vpn`]: the servers; [`openmetrics`]: a parser that is not ours;
+//! - [`mongodb`], [`kafka`], [`prometheus`], [`vpn`]: the servers; [`repositories`]: backups; [`openmetrics`]: a parser that is not ours;
 //! - [`kubernetes`]: a made-up API server; [`net`], [`load`], [`clock`]: peers that misbehave, processes that starve a server, and a clock that steps;
 //! - [`http`], [`until`]: one GET, for asking the servers, and waiting for something to become true.
 
@@ -25,6 +25,7 @@ pub mod openmetrics;
 pub mod ports;
 pub mod process;
 pub mod prometheus;
+pub mod repositories;
 pub mod vpn;
 mod wait;
 

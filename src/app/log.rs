@@ -29,7 +29,8 @@ impl Log {
     /// The level is no filter, or something logs already.
     pub fn start(format: LogFormat, level: Option<&str>) -> Result<Self, String> {
         let (filter, handle) = reload::Layer::new(parse(level.unwrap_or(DEFAULT))?);
-        let lines = fmt::layer().with_writer(std::io::stderr);
+        // A line that cannot be written is nothing to panic about, which is what saying so would end in.
+        let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
         let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let registry = tracing_subscriber::registry().with(filter);
         let started = match format {

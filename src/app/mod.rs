@@ -1,5 +1,6 @@
 //! Wires configuration, scheduler and HTTP server together, and shuts them down.
 
+pub mod backup;
 mod log;
 mod metrics;
 mod once;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Error;
 use super::report::{self, Report};
-use crate::config::{Loaded, Loader};
+use crate::config::{Config, Loaded, Loader};
 use crate::probe::{KINDS, Shared};
 use crate::scheduler::{Run, run_once};
 
@@ -13,16 +13,7 @@ use crate::scheduler::{Run, run_once};
 /// # Errors
 /// The configuration has problems, or has no such probe.
 pub async fn probe(kind: &str, name: &str, config: &Path) -> Result<(String, bool), Error> {
-    let config = match Loader::once(config, KINDS, &Shared::default(), false) {
-        Loaded::New { config, problems } => {
-            // Another team's bad file is no reason not to answer the person on call.
-            if !problems.is_empty() {
-                tracing::warn!("included files have problems and are left out:\n{problems}");
-            }
-            config
-        }
-        Loaded::Refused(problems) | Loaded::Unchanged { problems, .. } => return Err(problems.into()),
-    };
+    let config = load(config, &Shared::default(), false)?;
     let spec = config.probes.iter().find(|spec| spec.id.kind == kind && *spec.id.name == *name);
     let Some(spec) = spec else {
         let known: Vec<_> = config.probes.iter().map(|spec| format!("{} {}", spec.id.kind, spec.id.name)).collect();
@@ -44,6 +35,23 @@ pub async fn probe(kind: &str, name: &str, config: &Path) -> Result<(String, boo
         text.push_str(&format!("warning: {concern}\n"));
     }
     Ok((text, good))
+}
+
+/// Loads a configuration for a command that runs beside a daemon.
+///
+/// # Errors
+/// The main file has problems.
+pub(super) fn load(config: &Path, shared: &Shared, without_secrets: bool) -> Result<Box<Config>, Error> {
+    match Loader::once(config, KINDS, shared, without_secrets) {
+        Loaded::New { config, problems } => {
+            // Another team's bad file is no reason not to answer the person on call.
+            if !problems.is_empty() {
+                tracing::warn!("included files have problems and are left out:\n{problems}");
+            }
+            Ok(config)
+        }
+        Loaded::Refused(problems) | Loaded::Unchanged { problems, .. } => Err(problems.into()),
+    }
 }
 
 fn report_of<'r>(title: &'r str, run: &'r Run) -> Report<'r> {

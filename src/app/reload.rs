@@ -13,9 +13,11 @@ use super::metrics::{AppMetrics, Loaded as Recorded};
 use super::runs::Probe;
 use super::{Error, Log};
 use crate::config::{Built, Config, Loaded, Loader, Running, Server, Trigger, Watcher, Web};
-use crate::http::{Protection, RateLimit, Reload, Users};
+use crate::door::Doors;
+use crate::http::{Protection, Reload, Users};
 use crate::metrics::Store;
 use crate::probe::{KINDS, ProbeId, Shared, State};
+use crate::rate::RateLimit;
 use crate::scheduler::Scheduler;
 use crate::settings::Problems;
 use crate::sync::lock;
@@ -34,6 +36,8 @@ pub(super) struct Status {
     /// The probes that run, with what is remembered of their runs. Whoever reads it takes a reference, and holds no lock
     /// while going through it.
     pub(super) probes: RwLock<Arc<[Probe]>>,
+    /// What probes answer by themselves.
+    pub(super) doors: Doors,
 }
 
 /// The probes and the configuration that they came from.
@@ -67,6 +71,7 @@ impl Daemon {
             config: RwLock::default(),
             openmetrics_created: AtomicBool::new(false),
             probes: RwLock::new(Arc::new([])),
+            doors: shared.doors.clone(),
         };
         let mut daemon = Self {
             status: Arc::new(status),

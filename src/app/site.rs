@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::reload::Status;
 use super::runs::{self, Probe};
 use crate::config::Requests;
+use crate::door::Door;
 use crate::http::{Landing, Reload, RunsQuery};
 use crate::metrics::Snapshot;
 
@@ -53,6 +54,10 @@ impl crate::http::Site for Site {
 
     fn runs(&self, query: &RunsQuery) -> Result<String, String> {
         runs::answer(&self.probes(), query, SystemTime::now())
+    }
+
+    fn door<'p>(&self, path: &'p str) -> Option<(Arc<dyn Door>, &'p str)> {
+        self.status.doors.find(path)
     }
 
     fn landing(&self) -> Landing {

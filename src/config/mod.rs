@@ -8,6 +8,7 @@ mod load;
 mod read;
 mod redact;
 mod server;
+mod single;
 mod state;
 mod watch;
 mod web;
@@ -17,7 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use load::{Loaded, Loader, Running};
+pub use read::is_probe_name;
 pub use server::Server;
+pub use single::{Single, single};
 pub use watch::{Requests, Trigger, Watcher};
 pub use web::{RateLimit, Web};
 

@@ -28,6 +28,13 @@ pub(super) struct Include {
     types: Option<Vec<String>>,
 }
 
+impl Include {
+    /// What its files may refer to.
+    pub(super) fn rules(&self) -> Rules {
+        Rules::Fragment { secret_dirs: self.secret_dirs.clone() }
+    }
+}
+
 /// A probe with its place in the file.
 #[derive(Clone)]
 pub(super) struct Defined {
@@ -140,8 +147,7 @@ impl Reader<'_> {
         main: &Main,
         include: &Include,
     ) -> Result<Parsed, Vec<Problem>> {
-        let rules = Rules::Fragment { secret_dirs: include.secret_dirs.clone() };
-        let source = Source::new(file, text, rules, self.files);
+        let source = Source::new(file, text, include.rules(), self.files);
         let mut probes = Vec::new();
         if let Some(table) = source.parse() {
             let mut root = Section::root(&source, table.get_ref());
@@ -161,7 +167,7 @@ impl Reader<'_> {
         if problems.is_empty() { Ok(Parsed { file: file.clone(), text: text.clone(), probes }) } else { Err(problems) }
     }
 
-    fn include(&self, main: &Path, section: &mut Section<'_>) -> Option<Include> {
+    pub(super) fn include(&self, main: &Path, section: &mut Section<'_>) -> Option<Include> {
         let files = section.required::<String>("files");
         let secret_dirs = section.optional::<Vec<PathBuf>>("secret_dirs").unwrap_or_default().into();
         let types = section.checked("types", |types: &Vec<String>| {
@@ -280,6 +286,7 @@ fn report(section: &mut Section<'_>, why: &str) {
     }
 }
 
-fn is_probe_name(name: &str) -> bool {
+/// Whether a probe can have that name.
+pub fn is_probe_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }

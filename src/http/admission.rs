@@ -1,4 +1,5 @@
-//! Who is let in: the rate limit, then the login. Whatever is asked for, known or not, has to pass here first.
+//! Who is let in: the rate limit, then the login. Whatever is asked for, known or not, has to pass here first; only doors know by
+//! themselves whom to let in.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::credentials;
 use super::protection::Protection;
 use super::routes::plain;
 use super::socket::Busy;
+use crate::rate::RateLimit;
 
 /// What decides about a request.
 pub(super) struct Admission {
@@ -20,17 +22,22 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Lets a request in, or says why not. A login that has to be verified waits for its turn for as long as `patience`.
-    pub(super) async fn admit(
+    /// Lets a request in as long as there are not too many, or says so.
+    pub(super) fn rate(&self) -> Result<(), Response<Content>> {
+        match self.protection.rate_limit.as_ref().map(RateLimit::admit) {
+            Some(Err(_)) => Err(plain(StatusCode::TOO_MANY_REQUESTS, "There are more requests than are allowed.\n")),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    /// Lets a user in, or says why not. A login that has to be verified waits for its turn for as long as `patience`.
+    pub(super) async fn login(
         &self,
         headers: &HeaderMap,
         busy: &Busy,
         patience: Duration,
     ) -> Result<(), Response<Content>> {
-        let Protection { users, rate_limit, .. } = &*self.protection;
-        if rate_limit.as_ref().is_some_and(|limit| !limit.admits()) {
-            return Err(plain(StatusCode::TOO_MANY_REQUESTS, "There are more requests than are allowed.\n"));
-        }
+        let users = &self.protection.users;
         if users.is_empty() {
             return Ok(());
         }

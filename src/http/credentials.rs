@@ -36,6 +36,16 @@ pub(super) fn parse(header: &[u8]) -> Option<Credentials> {
     Some(Credentials { user: Zeroizing::new(user.to_vec()), password: Zeroizing::new(password.to_vec()) })
 }
 
+/// What the header presents to somebody who asks for no user: the token of `Bearer` (RFC 6750), or the password of `Basic`.
+pub(super) fn secret(header: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    const SCHEME: &[u8] = b"bearer ";
+    let token = header.split_at_checked(SCHEME.len()).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+    match token {
+        Some((_, token)) => Some(Zeroizing::new(token.trim_ascii().to_vec())).filter(|token| !token.is_empty()),
+        None => parse(header).map(|credentials| credentials.password),
+    }
+}
+
 #[cfg(test)]
 mod tests {
 

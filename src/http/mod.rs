@@ -26,15 +26,17 @@ mod tests;
 mod tls;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 pub use auth::Users;
-pub use protection::{Protection, RateLimit};
+pub use protection::Protection;
 pub use query::RunsQuery;
 pub use server::Server;
 
+use crate::door::Door;
 use crate::metrics::Snapshot;
 
 /// What the server serves. It is ready from the start, so it must not be served before the first configuration is applied;
@@ -61,6 +63,10 @@ pub trait Site: Send + Sync + 'static {
     /// # Errors
     /// What there is not, and what there is instead: answered with status 404.
     fn runs(&self, query: &RunsQuery) -> Result<String, String>;
+
+    /// Who answers under that path, if it is none of the server's own pages, and the path as it is told. Served where
+    /// the administration is; logins do not apply.
+    fn door<'p>(&self, path: &'p str) -> Option<(Arc<dyn Door>, &'p str)>;
 
     /// What the landing page says.
     fn landing(&self) -> Landing;
@@ -97,6 +103,10 @@ pub struct Limits {
     pub body_time: Duration,
     /// A request's body, else 413. No request needs one; a small one is read and ignored, so that the connection stays.
     pub body_bytes: usize,
+    /// A body at a door, else 413: it is read, and forgotten but for its end.
+    pub door_body_bytes: usize,
+    /// So much of the end is told.
+    pub door_body_kept: usize,
     /// Between requests on one connection. Longer than usual scrape intervals, so that Prometheus need not reconnect.
     pub idle_time: Duration,
     /// For the client to take what is buffered, three pieces of about 128 KiB at most. A scrape that is not read keeps
@@ -131,6 +141,8 @@ impl Default for Limits {
             header_bytes: 64 * 1024,
             body_time: Duration::from_secs(10),
             body_bytes: 64 * 1024,
+            door_body_bytes: 1024 * 1024,
+            door_body_kept: 10_000,
             idle_time: Duration::from_secs(150),
             write_time: Duration::from_secs(30),
             response_time: Duration::from_secs(120),

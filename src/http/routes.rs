@@ -1,6 +1,7 @@
 //! Which request gets which response.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -15,7 +16,8 @@ use super::negotiate::{self, Coding};
 use super::pieces::Pieces;
 use super::scrapes::Scrapes;
 use super::socket::Busy;
-use super::{Limits, RunsQuery, Site};
+use super::{Limits, RunsQuery, Site, credentials};
+use crate::door::{Answer, Door, Knock};
 use crate::metrics::exposition::{Format, Writer};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -96,12 +98,20 @@ impl<S: Site> Desk<S> {
     /// Answers one request. `busy` is its connection.
     pub(super) async fn answer(self, request: Request<Incoming>, busy: &Busy) -> Response<Content> {
         // First of all, so that a stranger learns nothing of what there is.
-        if let Err(refused) = self.admission.admit(request.headers(), busy, self.limits.login_time).await {
+        let door = self.door(request.uri().path());
+        let mut admitted = self.admission.rate();
+        if admitted.is_ok() && door.is_none() {
+            admitted = self.admission.login(request.headers(), busy, self.limits.login_time).await;
+        }
+        if let Err(refused) = admitted {
             return self.discard_body(request.into_body(), busy).await.err().unwrap_or(refused);
         }
         // RFC 9112, section 3.2: whoever did not say whom it asks may be a proxy that was led astray.
         if request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
             return last(plain(StatusCode::BAD_REQUEST, "The request has no Host.\n"));
+        }
+        if let Some((door, knock)) = door {
+            return self.knock(&door, knock, request, busy).await;
         }
         let Some(route) = Route::find(request.uri().path()) else {
             return plain(StatusCode::NOT_FOUND, "There is no such page.\n");
@@ -110,10 +120,7 @@ impl<S: Site> Desk<S> {
             return plain(StatusCode::NOT_FOUND, "This is served on the administration's address only.\n");
         }
         if !route.allows(request.method()) {
-            let text = format!("The method here is {}.\n", route.allowed());
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route.allowed()));
-            return response;
+            return wrong_method(route.allowed());
         }
         let head = request.method() == Method::HEAD;
         let query = request.uri().query().map(str::to_owned);
@@ -135,25 +142,83 @@ impl<S: Site> Desk<S> {
         }
     }
 
-    /// Reads a body, which no request needs, so that the connection can be used again. Refuses one that is too large
-    /// before reading it, or, if its length was not announced, as soon as it shows.
+    /// The door to a path, and what it is told.
+    fn door(&self, path: &str) -> Option<(Arc<dyn Door>, Knock)> {
+        // On the administration's address only, if there is one.
+        let (door, path) = self.site.door(path).filter(|_| self.port == Port::All)?;
+        Some((door, Knock { path: path.to_owned().into(), ..Knock::default() }))
+    }
+
+    /// Has a door answer.
+    async fn knock(
+        &self,
+        door: &Arc<dyn Door>,
+        mut knock: Knock,
+        request: Request<Incoming>,
+        busy: &Busy,
+    ) -> Response<Content> {
+        const ALLOWED: &str = "GET, HEAD, POST";
+        if ![Method::GET, Method::HEAD, Method::POST].contains(request.method()) {
+            door.turned_away(busy.gate().peer);
+            return last(wrong_method(ALLOWED));
+        }
+        if self.closing {
+            let text = "midwatch is ending\n";
+            return last(answered(
+                Answer::new(StatusCode::SERVICE_UNAVAILABLE, text).again_after(Duration::from_secs(1)),
+            ));
+        }
+        let mut sent = request.headers().get_all(header::AUTHORIZATION).iter();
+        // Of two of them, which one counts would depend on who reads.
+        if let (Some(header), None) = (sent.next(), sent.next()) {
+            knock.secret = credentials::secret(header.as_bytes());
+        }
+        knock.peer = Some(busy.gate().peer);
+        knock.query = request.uri().query().unwrap_or_default().to_owned();
+        let Limits { door_body_bytes, door_body_kept, .. } = self.limits;
+        match self.read_body(request.into_body(), (door_body_bytes, door_body_kept), busy).await {
+            Ok(body) => knock.body = body,
+            Err(refused) => {
+                door.turned_away(busy.gate().peer);
+                return refused;
+            }
+        }
+        answered(Arc::clone(door).answer(knock).await)
+    }
+
+    /// Reads a body, which no page needs, so that the connection can be used again.
     async fn discard_body(&self, body: Incoming, busy: &Busy) -> Result<(), Response<Content>> {
+        self.read_body(body, (self.limits.body_bytes, 0), busy).await.map(drop)
+    }
+
+    /// Reads a body, and keeps the last bytes of it. Refuses one that is too large before reading it, or, if its length was
+    /// not announced, as soon as it shows.
+    async fn read_body(
+        &self,
+        body: Incoming,
+        (most, kept): (usize, usize),
+        busy: &Busy,
+    ) -> Result<Vec<u8>, Response<Content>> {
         let too_large = || last(plain(StatusCode::PAYLOAD_TOO_LARGE, "No request here needs such a body.\n"));
-        if body.size_hint().lower() > self.limits.body_bytes as u64 {
+        if body.size_hint().lower() > most as u64 {
             return Err(too_large());
         }
         if body.is_end_stream() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let mut body = Limited::new(body, self.limits.body_bytes);
+        let mut body = Limited::new(body, most);
         let read = async {
+            let mut end = Vec::new();
             while let Some(frame) = body.frame().await {
-                frame?;
+                if let Some(data) = frame?.data_ref() {
+                    end.extend_from_slice(data.get(data.len().saturating_sub(kept)..).unwrap_or_default());
+                    end.drain(..end.len().saturating_sub(kept));
+                }
             }
-            Ok(())
+            Ok(end)
         };
         match busy.unsettled(timeout(self.limits.body_time, read)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(end)) => Ok(end),
             Ok(Err(problem)) => {
                 let problem: Box<dyn std::error::Error + Send + Sync> = problem;
                 let broken = || last(plain(StatusCode::BAD_REQUEST, "The request's body is broken.\n"));
@@ -247,6 +312,28 @@ pub(super) fn internal_error() -> Response<Content> {
 
 pub(super) fn plain(status: StatusCode, what: impl Into<Bytes>) -> Response<Content> {
     respond(status, PLAIN, text(what))
+}
+
+fn wrong_method(allowed: &'static str) -> Response<Content> {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, format!("The method here is {allowed}.\n"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// What a door says.
+fn answered(answer: Answer) -> Response<Content> {
+    let mut response = plain(answer.status, answer.text);
+    if let Some(time) = answer.retry_after {
+        // Whole seconds, and not too early.
+        let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    response
+}
+
+/// The path for the log: a page of the server's own. Others may hold secrets.
+pub(super) fn known(path: &str) -> &'static str {
+    Route::TABLE.iter().find(|(known, ..)| *known == path).map_or("none of the pages", |(known, ..)| known)
 }
 
 fn text(text: impl Into<Bytes>) -> Content {

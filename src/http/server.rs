@@ -24,7 +24,7 @@ use super::admission::Admission;
 use super::auth::Verifier;
 use super::body::Body;
 use super::protection::Protection;
-use super::routes::{Desk, Port, internal_error};
+use super::routes::{Desk, Port, internal_error, known};
 use super::scrapes::Scrapes;
 use super::socket::{Gate, Socket};
 use super::{Limits, Site, tls};
@@ -322,7 +322,7 @@ async fn answer<S: Site>(
 ) -> Result<Response<Body>, Infallible> {
     let busy = gate.busy();
     let Context { site, port, limits, closing, protection, verifier, scrapes } = context;
-    let path = request.uri().path().to_owned();
+    let path = known(request.uri().path());
     let closing = *closing.borrow();
     let protection = Arc::clone(&protection.borrow());
     let admission = Admission { protection: Arc::clone(&protection), verifier };

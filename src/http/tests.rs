@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::{Landing, Limits, Protection, Reload, RunsQuery, Server, Site};
+use crate::door::{Door, Doors};
 use crate::metrics::{BucketRule, Gauge, Live, SeriesSet, Snapshot};
 
 static VALUE: Gauge<1> = Gauge::new("made_up_value", "A made-up value.", &["n"]);
@@ -36,6 +37,7 @@ struct MadeUp {
     /// Reloads end when there is a permit for them.
     permits: Semaphore,
     panics: AtomicBool,
+    doors: Doors,
 }
 
 impl MadeUp {
@@ -54,6 +56,7 @@ impl MadeUp {
             reloads: AtomicUsize::new(0),
             permits: Semaphore::new(1000),
             panics: AtomicBool::new(false),
+            doors: Doors::default(),
         })
     }
 
@@ -99,6 +102,10 @@ impl Site for MadeUp {
     fn runs(&self, query: &RunsQuery) -> Result<String, String> {
         let text = format!("{:?} {:?}\n", query.probe, query.target);
         if query.probe.as_deref() == Some("unknown") { Err(text) } else { Ok(text) }
+    }
+
+    fn door<'p>(&self, path: &'p str) -> Option<(Arc<dyn Door>, &'p str)> {
+        self.doors.find(path)
     }
 
     fn landing(&self) -> Landing {

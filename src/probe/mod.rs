@@ -3,9 +3,10 @@
 //! A probe type is one file or folder in this module that implements [`Probe`], plus two lines here: its `mod` and its
 //! entry in [`KINDS`].
 
-mod backup;
+pub mod backup;
 mod buckets;
 mod common;
+mod key_file;
 mod kind;
 pub mod net;
 mod state;
@@ -19,10 +20,17 @@ mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
 mod vpn;
+/// The readers of what tells backups, for the fuzz targets.
+#[doc(hidden)]
+pub use backup::fuzz as backup_fuzz;
 /// The reader of what an API server of Kubernetes tells, for the fuzz target.
 #[cfg(feature = "kubernetes")]
 #[doc(hidden)]
 pub use backup::kubernetes_fuzz;
+/// The readers of the documents of Percona Backup for MongoDB, for the fuzz target.
+#[cfg(feature = "mongodb")]
+#[doc(hidden)]
+pub use backup::pbm_fuzz;
 /// The readers of a Kafka broker's bytes, for the fuzz targets.
 #[cfg(feature = "kafka")]
 #[doc(hidden)]
@@ -43,6 +51,7 @@ pub use common::{Common, Defaults, Require, Slo};
 pub use kind::{AnyConfig, AnyProbe, Kind, ProbeId, erase};
 pub use state::State;
 
+use crate::door::Doors;
 use crate::metrics::{Desc, Live, Recorder};
 use crate::settings::Settings;
 
@@ -149,6 +158,8 @@ pub struct Shared {
     pub net: net::Net,
     /// Where probes keep what must survive a restart.
     pub state: State,
+    /// What probes answer over HTTP.
+    pub doors: Doors,
 }
 
 /// One rhythm of a probe: how often it runs, and what becomes of its gauges when a run fails.

@@ -1,12 +1,14 @@
 //! Single values that check themselves.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::problem::escape;
 use super::section::Section;
 use super::source::Source;
 
@@ -230,6 +232,26 @@ impl<T: Value> Value for Vec<T> {
                 Err(invalid) => bad
                     .get_or_insert_with(Vec::new)
                     .extend(invalid.within(&format!("element {}", index + 1), element.offset())),
+            }
+        }
+        bad.map_or(Ok(values), |bad| Err(Invalid(bad)))
+    }
+}
+
+/// A table whose keys are names that the operator chooses; a problem for each bad value.
+impl<T: Value> Value for BTreeMap<String, T> {
+    fn read(item: &Item<'_>) -> Result<Self, Invalid> {
+        let Some(table) = item.toml().as_table() else { return Err(item.expected("a table")) };
+        let mut values = Self::new();
+        let mut bad = None;
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let entry = Item { value, ..*item };
+            match T::read(&entry) {
+                Ok(value) => drop(values.insert(name.to_owned(), value)),
+                Err(invalid) => bad
+                    .get_or_insert_with(Vec::new)
+                    .extend(invalid.within(&format!("`{}`", escape(name)), entry.offset())),
             }
         }
         bad.map_or(Ok(values), |bad| Err(Invalid(bad)))

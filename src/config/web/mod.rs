@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
+use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use super::read::utf8;
@@ -46,6 +47,8 @@ const HEADERS: [(&str, &[&str]); 5] = [
 pub struct Web {
     /// How TLS is spoken; `None` for plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The certificate that clients are shown, by which a command on this machine knows the daemon.
+    pub certificate: Option<CertificateDer<'static>>,
     /// The names of those who may log in, with the bcrypt hashes of their passwords. If there are none, all may.
     pub users: BTreeMap<String, Zeroizing<String>>,
     /// What every response carries.
@@ -109,6 +112,7 @@ fn root_fields(source: &Source<'_>, root: &Node, hash: [u8; 32]) -> Option<Web> 
     let tls = fields.node("tls_server_config");
     let tls = tls.and_then(|node| Fields::new(source, "tls_server_config", node));
     let tls = tls.and_then(|mut fields| tls::read(&mut fields, &mut hashes));
+    let (tls, certificate) = tls.unzip();
     let http = fields.node("http_server_config");
     let http = http.and_then(|node| Fields::new(source, "http_server_config", node));
     let headers = http.map(|mut fields| http_server(&mut fields)).unwrap_or_default();
@@ -119,7 +123,7 @@ fn root_fields(source: &Source<'_>, root: &Node, hash: [u8; 32]) -> Option<Web> 
     let users = users.and_then(|node| Fields::new(source, "basic_auth_users", node));
     let users = users.map(|fields| users_of(&fields)).unwrap_or_default();
     fields.finish();
-    Some(Web { tls, users, headers, rate_limit, hashes })
+    Some(Web { tls, certificate, users, headers, rate_limit, hashes })
 }
 
 /// `http_server_config`: the headers. HTTP/2 can be allowed, but is not spoken.

@@ -98,8 +98,11 @@ enum Found<'n> {
 }
 
 /// Reads the table. `None` if it is empty, has problems, which are then recorded, or names a file that may be missing
-/// and is. The hashes of the files are added to `hashes`.
-pub(super) fn read(fields: &mut Fields<'_, '_>, hashes: &mut Vec<[u8; 32]>) -> Option<Arc<ServerConfig>> {
+/// and is. The hashes of the files are added to `hashes`. The second value is what clients are shown.
+pub(super) fn read(
+    fields: &mut Fields<'_, '_>,
+    hashes: &mut Vec<[u8; 32]>,
+) -> Option<(Arc<ServerConfig>, CertificateDer<'static>)> {
     let before = fields.source().count();
     let cert = pem(fields, ("cert_file", "cert"), hashes);
     let key = pem(fields, ("key_file", "key"), hashes);
@@ -141,9 +144,11 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, hashes: &mut Vec<[u8; 32]>) -> O
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&versions);
     let builder = builder.map_err(problem).ok()?;
     let verifier = verifier(auth, roots, names, &provider).map_err(|why| fields.problem(offset, why)).ok()?;
-    let mut config = finish(builder, verifier, chain?, key?).map_err(problem).ok()?;
+    let chain = chain?;
+    let leaf = chain.first()?.clone();
+    let mut config = finish(builder, verifier, chain, key?).map_err(problem).ok()?;
     config.ignore_client_order = in_our_order;
-    Some(Arc::new(config))
+    Some((Arc::new(config), leaf))
 }
 
 fn finish(

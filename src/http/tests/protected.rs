@@ -13,7 +13,8 @@ use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::http::{RateLimit, Users};
+use crate::http::Users;
+use crate::rate::RateLimit;
 
 /// A server's side, and the certificate that a client has to trust.
 fn tls() -> (Arc<ServerConfig>, CertificateDer<'static>) {

@@ -1,21 +1,24 @@
 //! The books of one job: which runs there were, each counted once; which go on; what was missed. No I/O and no clock: what
 //! happens comes in as [`Event`]s, the same ones after a restart as when they happened.
 
+mod plan;
+mod spans;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::runs::{End, Outcome, Run, Seen};
-use super::schedule::Schedule;
+pub use self::plan::lost;
+pub use self::spans::Spans;
+use super::runs::{End, Outcome, Run};
 
 /// So many runs that ended are remembered whole, for people.
 const REMEMBERED: usize = 32;
-/// So many ids of runs that ended are known. Older runs than those are never counted again, whatever their id.
+/// So many ids of runs that ended are known, and up to a quarter more. Older runs than those are never counted again, whatever
+/// their id.
 const KNOWN: usize = 4096;
-/// So many beginnings are remembered, to tell which due times were kept.
-const STARTS: usize = 1024;
-/// So many runs may go on at once; the oldest beyond them count as lost.
-const OPEN: usize = 64;
+/// So many runs may go on at once.
+pub const OPEN: usize = 64;
 /// So many nodes keep their 0 after a run.
 const NODES: usize = 64;
 
@@ -23,6 +26,11 @@ const NODES: usize = 64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
+    /// The job's runs are learnt from that source from now on.
+    Source {
+        /// Its name.
+        name: String,
+    },
     /// The source was read for the first time: what it held had ended before anybody watched, and is not counted.
     Baseline {
         /// When, in unix seconds.
@@ -32,6 +40,13 @@ pub enum Event {
     },
     /// A run began, went on or ended.
     Run(Run),
+    /// The job has that schedule from now on. What was due before is not judged by it.
+    Schedule {
+        /// When, in unix seconds.
+        at: f64,
+        /// What tells it from others.
+        text: String,
+    },
     /// Due times up to a moment were judged.
     Judged {
         /// The moment, in unix seconds.
@@ -49,6 +64,8 @@ pub struct Counted(pub Run);
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Books {
+    /// Where runs are learnt from.
+    source: Option<String>,
     /// Whether anybody has watched the source yet, and since when.
     watched_since: Option<f64>,
     /// How many runs ended, by outcome.
@@ -68,49 +85,76 @@ pub struct Books {
     known: BTreeMap<String, f64>,
     /// Whoever ended by then and is not known was forgotten, and is not counted again.
     forgotten_until: Option<f64>,
-    /// When runs began, or ended where that is unknown, ascending.
-    starts: VecDeque<f64>,
+    /// When runs went on.
+    spans: Spans,
+    /// Those of the remembered runs that began while another one went on.
+    overlapped: BTreeSet<String>,
+    /// What was judged by.
+    schedule: Option<String>,
     /// Due times up to here were judged.
     judged_until: Option<f64>,
-    /// Where runs were.
-    nodes: BTreeSet<String>,
+    /// Where runs were, and when one was last.
+    nodes: BTreeMap<String, f64>,
 }
 
 impl Books {
     /// Does what the event says; a run that is counted by it is returned.
     pub fn apply(&mut self, event: &Event) -> Option<Counted> {
         match event {
+            Event::Source { name } => {
+                if self.source.as_ref().is_some_and(|known| known != name) {
+                    self.watched_since = None;
+                }
+                self.source = Some(name.clone());
+                None
+            }
             Event::Baseline { at, runs } => {
                 self.watched_since = Some(*at);
-                self.judged_until = Some(self.judged_until.unwrap_or(*at));
-                for run in runs.iter().filter(|run| run.end.is_some()) {
-                    self.enter(run);
-                }
+                self.baseline(runs);
+                None
+            }
+            Event::Schedule { at, text } => {
+                self.judged_until = Some(*at);
+                self.schedule = Some(text.clone());
                 None
             }
             Event::Judged { until, missed } => {
+                // What has been judged is not judged again.
+                if self.judged_until.is_none_or(|judged| judged < *until) {
+                    self.missed += missed;
+                }
                 self.judged_until = Some(*until);
-                self.missed += missed;
                 None
             }
-            Event::Run(run) => self.run(run),
+            Event::Run(run) => match &run.opened_as {
+                Some(first) if *first != run.id && !self.known.contains_key(&run.id) => self.renamed(run, first),
+                _ => self.run(run),
+            },
         }
     }
 
+    fn baseline(&mut self, runs: &[Run]) {
+        for run in runs.iter().filter(|run| run.end.is_some()) {
+            if self.open.contains_key(&run.id) {
+                self.run(run);
+            } else if !self.known.contains_key(&run.id) {
+                self.enter(run);
+            }
+        }
+        // A source may tell only the newest of many: when those go, older ones come to light, which are no news.
+        let oldest = runs.iter().filter_map(|run| run.end).map(|end| end.at).min_by(f64::total_cmp);
+        self.forgotten_until = self.forgotten_until.into_iter().chain(oldest).max_by(f64::total_cmp);
+    }
+
     fn run(&mut self, run: &Run) -> Option<Counted> {
-        let is_new = !self.open.contains_key(&run.id);
         if self.is_settled(run) {
             // Somebody gave it up, and it ended after all: it is not counted again, but its result is news.
-            let was_lost = self.recent.iter().any(|known| known.id == run.id && is_lost(known));
-            if was_lost && run.end.is_some() && !is_lost(run) {
-                self.recent.retain(|known| known.id != run.id);
-                self.enter(run);
+            if run.end.is_some() && !is_lost(run) {
+                self.found_again(run, &run.id);
             }
             return None;
         }
-        if is_new && self.overlaps(run) {
-            self.overlaps += 1;
-        }
+        self.note_overlaps(run);
         let Some(end) = run.end else {
             self.begin(run);
             return None;
@@ -122,9 +166,69 @@ impl Books {
         Some(Counted(run.clone()))
     }
 
+    /// Enters how a run ended that was given up as `id`. Says whether there is one.
+    fn found_again(&mut self, run: &Run, id: &str) -> bool {
+        let was_lost = self.recent.iter().any(|known| known.id == id && is_lost(known));
+        if was_lost {
+            self.recent.retain(|known| known.id != id);
+            if self.last_ended.as_ref().is_some_and(|last| last.id == id) {
+                self.last_ended = self.recent.back().cloned();
+            }
+            self.enter(run);
+        }
+        was_lost
+    }
+
+    /// Counts the run if another one went on as it began, and others that turn out to have begun while it went on.
+    fn note_overlaps(&mut self, run: &Run) {
+        let Some(started) = run.started else { return };
+        if self.open.get(&run.id).is_some_and(|known| known.started == run.started) {
+            return;
+        }
+        let is_within = |at: f64, other: &Run| other.started.is_some_and(|began| began <= at) && at < end_of(other);
+        let others = || self.open.values().chain(&self.recent).filter(|other| other.id != run.id);
+        let watched_since = self.watched_since.unwrap_or(0.0);
+        let began_within = |other: &&Run| {
+            let is_later = other.started.is_some_and(|began| began > started && began < end_of(run));
+            is_later && end_of(other) > watched_since
+        };
+        let itself = others().any(|other| is_within(started, other)).then(|| run.id.clone());
+        let others = others().filter(began_within).map(|other| other.id.clone());
+        for id in itself.into_iter().chain(others).collect::<Vec<_>>() {
+            self.overlaps += u64::from(self.overlapped.insert(id));
+        }
+    }
+
+    /// A run that has another id now that it ended: what was known of it by the first one holds for it.
+    fn renamed(&mut self, run: &Run, first: &str) -> Option<Counted> {
+        if let Some(open) = self.open.remove(first) {
+            let run = Run {
+                started: run.started.or(open.started),
+                node: run.node.clone().or_else(|| open.node.clone()),
+                ..run.clone()
+            };
+            if self.overlapped.remove(first) {
+                self.overlapped.insert(run.id.clone());
+            }
+            self.open.insert(run.id.clone(), Run { id: run.id.clone(), ..open });
+            // Whatever is still told of it by its first id is no news.
+            self.know(first, run.end.map_or(0.0, |end| end.at));
+            return self.run(&run);
+        }
+        if self.found_again(run, first) {
+            return None;
+        }
+        if self.known.contains_key(first) {
+            // It was counted as lost so long ago that it is not remembered whole.
+            self.enter(run);
+            return None;
+        }
+        self.run(run)
+    }
+
     fn begin(&mut self, run: &Run) {
         if let Some(started) = run.started {
-            self.started_at(started);
+            self.note_span(started, started);
         }
         self.note_node(run);
         self.open.insert(run.id.clone(), run.clone());
@@ -133,18 +237,9 @@ impl Books {
     /// Enters a run that ended into everything but the counts.
     fn enter(&mut self, run: &Run) {
         let Some(end) = run.end else { return };
-        if let Some(when) = run.when() {
-            self.started_at(when);
-        }
+        self.note_span(run.started.unwrap_or(end.at), end.at);
         self.note_node(run);
-        self.known.insert(run.id.clone(), end.at);
-        if self.known.len() > KNOWN {
-            let oldest = self.known.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(id, at)| (id.clone(), *at));
-            if let Some((id, at)) = oldest {
-                self.known.remove(&id);
-                self.forgotten_until = Some(self.forgotten_until.map_or(at, |until| until.max(at)));
-            }
-        }
+        self.know(&run.id, end.at);
         let is_newer = |than: Option<f64>| than.is_none_or(|than| end.at >= than);
         if end.outcome == Outcome::Success {
             if is_newer(self.last_success.as_ref().and_then(|run| run.end).map(|end| end.at)) {
@@ -161,24 +256,41 @@ impl Books {
         if self.recent.len() > REMEMBERED {
             self.recent.pop_front();
         }
+        let (open, recent) = (&self.open, &self.recent);
+        self.overlapped.retain(|id| open.contains_key(id) || recent.iter().any(|run| run.id == *id));
     }
 
-    fn started_at(&mut self, when: f64) {
-        self.last_start = Some(self.last_start.map_or(when, |last| last.max(when)));
-        let at = self.starts.partition_point(|known| *known < when);
-        if self.starts.get(at) != Some(&when) {
-            self.starts.insert(at, when);
+    /// A run by that id has ended.
+    fn know(&mut self, id: &str, at: f64) {
+        self.known.insert(id.to_owned(), at);
+        if self.known.len() > KNOWN + KNOWN / 4 {
+            self.forget();
         }
-        if self.starts.len() > STARTS {
-            self.starts.pop_front();
-        }
+    }
+
+    /// Forgets ids until few enough are left, many at once because that takes a while. Whoever ended no later is not counted again.
+    fn forget(&mut self) {
+        let mut ends: Vec<f64> = self.known.values().copied().collect();
+        ends.sort_unstable_by(f64::total_cmp);
+        let Some(until) = ends.len().checked_sub(KNOWN + 1).and_then(|at| ends.get(at)).copied() else { return };
+        self.known.retain(|_, at| *at > until);
+        self.forgotten_until = Some(self.forgotten_until.map_or(until, |known| known.max(until)));
+    }
+
+    fn note_span(&mut self, from: f64, until: f64) {
+        self.last_start = Some(self.last_start.map_or(from, |last| last.max(from)));
+        self.spans.note(from, until);
     }
 
     fn note_node(&mut self, run: &Run) {
-        if let Some(node) = run.node.as_ref().filter(|node| !node.is_empty())
-            && (self.nodes.len() < NODES || self.nodes.contains(node))
-        {
-            self.nodes.insert(node.clone());
+        let at = run.when().unwrap_or(0.0);
+        for node in run.nodes().filter(|node| !node.is_empty()) {
+            let last = self.nodes.entry(node.clone()).or_insert(at);
+            *last = last.max(at);
+        }
+        while self.nodes.len() > NODES {
+            let oldest = self.nodes.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(node, _)| node.clone());
+            self.nodes.retain(|node, _| Some(node) != oldest.as_ref());
         }
     }
 
@@ -186,88 +298,6 @@ impl Books {
     fn is_settled(&self, run: &Run) -> bool {
         let is_old = |end: End| self.forgotten_until.is_some_and(|until| end.at <= until);
         self.known.contains_key(&run.id) || run.end.is_some_and(is_old) && !self.open.contains_key(&run.id)
-    }
-
-    /// Whether another run went on as this one began.
-    fn overlaps(&self, run: &Run) -> bool {
-        let Some(started) = run.started else { return false };
-        let spans = |other: &Run| {
-            let ended = other.end.map_or(f64::INFINITY, |end| end.at);
-            other.id != run.id && other.started.is_some_and(|began| began <= started) && started < ended
-        };
-        self.open.values().chain(&self.recent).any(spans)
-    }
-
-    /// What a reading of the source means for the books. `longest` is after how many seconds a run that does not end counts as
-    /// lost.
-    pub fn plan(&self, seen: &Seen, now: f64, longest: f64) -> Vec<Event> {
-        let mut events = Vec::new();
-        if self.watched_since.is_none() {
-            let mut ended: Vec<_> =
-                seen.runs.iter().filter(|run| run.end.is_some()).cloned().map(Run::trimmed).collect();
-            ended.sort_by(|a, b| order(a).total_cmp(&order(b)));
-            // More than can be remembered would only be forgotten one by one.
-            let surplus = ended.len().saturating_sub(KNOWN);
-            events.push(Event::Baseline { at: now, runs: ended.split_off(surplus) });
-        }
-        let mut news: Vec<_> = seen.runs.iter().filter(|run| self.is_news(run)).cloned().map(Run::trimmed).collect();
-        news.sort_by(|a, b| order(a).total_cmp(&order(b)));
-        if self.watched_since.is_none() {
-            news.retain(|run| run.end.is_none());
-        }
-        events.extend(news.into_iter().map(Event::Run));
-        let is_there = |id: &str| seen.runs.iter().any(|run| run.id == id);
-        let vanished = self.open.values().filter(|run| seen.has_all_open && !is_there(&run.id));
-        events.extend(vanished.map(|run| lost(run, now)));
-        events.extend(self.overdue(now, longest));
-        events
-    }
-
-    /// Runs that do not end: those that go on for longer than `longest` seconds, and the oldest if there are too many.
-    pub fn overdue(&self, now: f64, longest: f64) -> Vec<Event> {
-        let mut open: Vec<_> = self.open.values().collect();
-        open.sort_by(|a, b| order(a).total_cmp(&order(b)));
-        let surplus = open.len().saturating_sub(OPEN);
-        let is_overdue = |run: &Run| run.started.is_some_and(|started| now - started > longest);
-        open.into_iter()
-            .enumerate()
-            .filter(|(at, run)| *at < surplus || is_overdue(run))
-            .map(|(_, run)| lost(run, now))
-            .collect()
-    }
-
-    fn is_news(&self, run: &Run) -> bool {
-        if self.is_settled(run) {
-            let was_lost = || self.recent.iter().any(|known| known.id == run.id && is_lost(known));
-            return run.end.is_some() && !is_lost(run) && was_lost();
-        }
-        self.open.get(&run.id).is_none_or(|known| known != run)
-    }
-
-    /// The verdict on due times that are over. `None` if there are none.
-    pub fn judge(&self, schedule: &Schedule, now: f64) -> Option<Event> {
-        let from = self.judged_until?;
-        if now < from {
-            // The clock was ahead when it was judged last. What was due then was not: what is due from now on will be judged.
-            return (from - now > schedule.grace).then_some(Event::Judged { until: now, missed: 0 });
-        }
-        let due = schedule.due(from, now - schedule.grace, self.last_start);
-        let last = *due.last()?;
-        let missed = due.iter().filter(|due| !self.was_kept(**due, schedule.grace)).count();
-        Some(Event::Judged { until: last, missed: missed as u64 })
-    }
-
-    /// Whether a run began at a due time, or went on then.
-    fn was_kept(&self, due: f64, grace: f64) -> bool {
-        // The clocks of two machines differ a little.
-        const EARLY: f64 = 60.0;
-        let early = EARLY.min(grace);
-        let began = self.starts.iter().any(|start| (due - early..=due + grace).contains(start));
-        let spans = |run: &Run| {
-            let ended = run.end.map_or(f64::INFINITY, |end| end.at);
-            run.started.is_some_and(|started| started <= due) && due <= ended
-        };
-        began || self.open.values().chain(&self.recent).any(spans)
     }
 
     /// How many runs ended so.
@@ -322,7 +352,13 @@ impl Books {
 
     /// Where runs were.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
-        self.nodes.iter().map(String::as_str)
+        self.nodes.keys().map(String::as_str)
+    }
+
+    /// When anything happened to the job last, in unix seconds.
+    pub fn touched(&self) -> f64 {
+        let ended = self.last_ended.as_ref().map(end_of);
+        [self.watched_since, self.last_start, self.judged_until, ended].into_iter().flatten().fold(0.0, f64::max)
     }
 
     /// Whether a run that ended is known by that id.
@@ -335,14 +371,10 @@ fn is_lost(run: &Run) -> bool {
     run.end.is_some_and(|end| end.outcome == Outcome::Lost)
 }
 
-/// Runs are entered in the order in which they began.
-fn order(run: &Run) -> f64 {
-    run.when().unwrap_or(0.0)
+/// When it ended; never, if it goes on.
+fn end_of(run: &Run) -> f64 {
+    run.end.map_or(f64::INFINITY, |end| end.at)
 }
 
-/// That a run is given up.
-pub fn lost(run: &Run, now: f64) -> Event {
-    let end = Some(End { at: now, outcome: Outcome::Lost });
-    // How long it took is what nobody knows.
-    Event::Run(Run { end, duration: None, started: run.started, ..run.clone() })
-}
+#[cfg(test)]
+mod tests;

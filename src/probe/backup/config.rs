@@ -40,7 +40,11 @@ impl Config {
 impl Settings for Config {
     fn read(section: &mut Section<'_>) -> Option<Self> {
         let job = section.path().strip_prefix("probe.backup.").unwrap_or_default().to_owned();
-        let grace = section.or("grace", GRACE).as_secs_f64();
+        let grace = section.checked("grace", |grace: &Duration| {
+            let good = (Duration::from_secs(1)..=Duration::from_secs(31 * 86_400)).contains(grace);
+            if good { Ok(()) } else { Err("must be from 1s to 31d".to_owned()) }
+        });
+        let grace = grace.unwrap_or(GRACE).as_secs_f64();
         let schedule = Schedule::read(section, grace);
         let longest = section.checked("max_duration", |longest: &Duration| {
             let good = (Duration::from_secs(60)..=Duration::from_secs(31 * 86_400)).contains(longest);
@@ -58,7 +62,7 @@ impl Settings for Config {
 ///
 /// # Errors
 /// Why not.
-pub(super) fn is_node(node: &str) -> Result<(), String> {
+pub fn is_node(node: &str) -> Result<(), String> {
     let good = !node.is_empty() && node.len() <= 256 && !node.chars().any(char::is_control);
     if good { Ok(()) } else { Err("must have 1 to 256 bytes, without control characters".to_owned()) }
 }

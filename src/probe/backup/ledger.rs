@@ -3,32 +3,24 @@
 //! There is one ledger in a process, and one process writes the journal. An event is on disk before the books show it, so
 //! that what was shown is never lost, and nothing is counted twice.
 
+mod file;
 mod journal;
+mod line;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use self::journal::Journal;
+use self::journal::{Journal, Shelf};
 use super::books::{Books, Counted, Event};
 use crate::probe::{Shared, State};
 use crate::sync::lock;
 
-/// So many events wait in memory for a disk that cannot be written.
-const PENDING: usize = 10_000;
-
 /// The books of all jobs.
 #[derive(Default)]
 pub struct Ledger {
-    inner: Mutex<Inner>,
-}
-
-#[derive(Default)]
-struct Inner {
-    books: BTreeMap<String, Books>,
-    /// `None` until the first use: building a probe does no I/O.
-    journal: Option<Journal>,
-    /// What is in the books and not on disk yet.
-    pending: VecDeque<(String, Event)>,
+    /// Held while files are written, so only by those who may wait. `None` until the first use: building a probe does no I/O.
+    journal: Mutex<Option<Journal>>,
+    /// Held for moments. Who changes the books has the journal.
+    shelf: Mutex<Shelf>,
 }
 
 /// What is to become of an event that cannot be written.
@@ -63,36 +55,55 @@ impl Ledger {
         unwritten: Unwritten,
         plan: impl FnOnce(&Books) -> Vec<Event>,
     ) -> Result<(Vec<Counted>, Result<(), NotWritten>), NotWritten> {
-        let mut inner = lock(&self.inner);
-        let Inner { books, journal, pending } = &mut *inner;
-        let journal = journal.get_or_insert_with(|| Journal::open(state, books));
-        let events = plan(books.entry(job.to_owned()).or_default());
-        pending.extend(events.iter().map(|event| (job.to_owned(), event.clone())));
-        let written = journal.append(pending.make_contiguous());
-        match (&written, unwritten) {
-            (Ok(()), _) => pending.clear(),
-            (Err(error), Unwritten::Refuse) => {
-                pending.truncate(pending.len() - events.len());
-                return Err(error.clone());
-            }
-            (Err(_), Unwritten::Enter) => {
-                let surplus = pending.len().saturating_sub(PENDING);
-                pending.drain(..surplus);
-            }
+        let mut journal = lock(&self.journal);
+        let journal = self.opened(&mut journal, state);
+        let books = self.books(job);
+        let events = plan(&books);
+        drop(books);
+        let written = journal.append(job, &events, unwritten);
+        if unwritten == Unwritten::Refuse && !events.is_empty() {
+            written.clone()?;
         }
-        let of_job = books.entry(job.to_owned()).or_default();
-        let counted = events.iter().filter_map(|event| of_job.apply(event)).collect();
-        if written.is_ok() {
-            journal.compact(books);
+        let counted = {
+            let mut shelf = lock(&self.shelf);
+            let books = Arc::make_mut(shelf.jobs.entry(job.to_owned()).or_default());
+            events.iter().filter_map(|event| books.apply(event)).collect()
+        };
+        if journal.is_long() {
+            let shelf = lock(&self.shelf).clone();
+            journal.compact(&shelf);
         }
         Ok((counted, written))
     }
 
-    /// Shows the books of a job.
+    /// Shows the books of a job. Reads files, if it comes before all else.
     pub fn read<T>(&self, state: &State, job: &str, show: impl FnOnce(&Books) -> T) -> T {
-        let mut inner = lock(&self.inner);
-        let Inner { books, journal, .. } = &mut *inner;
-        journal.get_or_insert_with(|| Journal::open(state, books));
-        show(books.entry(job.to_owned()).or_default())
+        if !lock(&self.shelf).used.contains(job) {
+            let mut journal = lock(&self.journal);
+            if journal.is_none() {
+                self.opened(&mut journal, state);
+            }
+        }
+        show(&self.books(job))
+    }
+
+    /// The journal, which has been read; what could not be written is tried again.
+    fn opened<'j>(&self, journal: &'j mut Option<Journal>, state: &State) -> &'j mut Journal {
+        let journal = journal.get_or_insert_default();
+        if journal.is_due(state) {
+            let mut shelf = lock(&self.shelf).clone();
+            journal.catch_up(state, &mut shelf);
+            *lock(&self.shelf) = shelf;
+        }
+        journal
+    }
+
+    /// The books of a job as they are.
+    fn books(&self, job: &str) -> Arc<Books> {
+        let mut shelf = lock(&self.shelf);
+        if !shelf.used.contains(job) {
+            shelf.used.insert(job.to_owned());
+        }
+        Arc::clone(shelf.jobs.entry(job.to_owned()).or_default())
     }
 }

@@ -5,35 +5,49 @@
 //! [schedule](schedule), and [shows](show) all that the books say, also if the source could not be read: then nothing of it has changed.
 
 mod books;
+mod clerk;
+mod clocks;
 mod config;
+#[doc(hidden)]
+pub mod fuzz;
 mod ledger;
 mod metrics;
+mod push;
 mod report;
 mod runs;
 mod schedule;
 mod show;
 mod source;
-mod told;
+pub mod spool;
+pub mod told;
 
 #[cfg(feature = "kubernetes")]
 pub use source::kubernetes_fuzz;
+
+#[cfg(feature = "mongodb")]
+pub use self::source::pbm::fuzz as pbm_fuzz;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+pub use self::config::is_node;
+
 use self::books::{Books, Counted, Event};
+use self::clerk::Clerk;
+use self::clocks::{Clocks, Trust};
 use self::config::Config;
 use self::ledger::{Ledger, Unwritten};
 use self::runs::Seen;
 use self::source::{Look, Source};
 use super::{Cycle, Failure, OnFailure, Probe, Reason, Shared, State};
 use crate::metrics::{Desc, Live, Recorder};
+use crate::settings::{Secret, Section, Settings as _};
 use crate::sync::lock;
 
-/// A wall clock that moves by so much more or less than the monotonic one has been set.
-const STEP: f64 = 30.0;
+/// The name of the probe type.
+pub const KIND: &str = "backup";
 
 /// The probe type `backup`.
 pub(super) struct Backup {
@@ -53,17 +67,17 @@ struct Memory {
     is_up: Option<bool>,
     /// What was counted and has not been recorded yet.
     counted: Vec<Counted>,
+    /// When the last reading began that succeeded, in unix seconds.
+    heard: f64,
     /// Both clocks as the schedule was judged last.
-    clocks: Option<(f64, Instant)>,
-    /// Until then the wall clock has been set too lately to judge by it.
-    unsure_until: Option<Instant>,
+    clocks: Clocks,
 }
 
 /// The cycle that reads a source which is expensive to read.
 const LISTING: &str = "listing";
 
 impl Probe for Backup {
-    const TYPE: &'static str = "backup";
+    const TYPE: &'static str = KIND;
     const METRICS: &'static [&'static Desc] = metrics::ALL;
     const REASONS: &'static [Reason] = &[
         Reason::Resolve,
@@ -76,6 +90,7 @@ impl Probe for Backup {
         Reason::Protocol,
         Reason::Rejected,
         Reason::Mismatch,
+        Reason::NotPrimary,
         Reason::Overload,
         Reason::Local,
     ];
@@ -109,7 +124,11 @@ impl Probe for Backup {
     }
 
     async fn serve(&self, _live: Live) {
-        self.source.serve().await;
+        match &self.source {
+            // What is told is entered at once, not when a cycle is due.
+            Source::Exec(told) | Source::Push(told) => told.listen(&self.clerk()).await,
+            source => source.serve().await,
+        }
     }
 
     fn concerns(&self) -> Vec<String> {
@@ -127,21 +146,33 @@ impl Probe for Backup {
 }
 
 impl Backup {
+    fn clerk(&self) -> Clerk {
+        let (config, state) = (Arc::clone(&self.config), self.state.clone());
+        Clerk { config, state, ledger: Arc::clone(&self.ledger), memory: Arc::clone(&self.memory) }
+    }
+
     /// Reads the source and enters what it tells.
     async fn read(&self, rec: &Recorder) -> Result<(), Failure> {
         // What is left is for entering and showing it.
         let ends = Instant::now() + rec.time_left() * 9 / 10;
-        let look = Look { job: &self.config.job, now: now(), ends };
+        let open: Vec<_> =
+            self.ledger.read(&self.state, &self.config.job, |books| books.open().map(|run| run.id.clone()).collect());
+        let look = Look { job: &self.config.job, now: now(), ends, open: &open };
         let late = |_| Failure::new(Reason::Timeout, "the source was not read in time");
         let seen = tokio::time::timeout_at(ends, self.source.read(look)).await.map_err(late).and_then(|read| read);
         lock(&self.memory).is_up = Some(seen.is_ok());
         let mut seen = seen?;
-        for run in seen.runs.iter_mut().filter(|run| run.node.is_none()) {
-            run.node.clone_from(&self.config.node);
+        for run in &mut seen.runs {
+            *run = std::mem::take(run).plausible(look.now);
+            if run.node.is_none() {
+                run.node.clone_from(&self.config.node);
+            }
         }
+        let heard = look.now;
         self.commit(move |job| {
-            let events = job.books.plan(&seen, job.now, job.config.longest);
-            lock(job.memory).held = Some(Seen { runs: Vec::new(), ..seen });
+            let events = job.heard(&seen);
+            let mut memory = lock(job.memory);
+            (memory.held, memory.heard) = (Some(Seen { runs: Vec::new(), ..seen }), heard);
             events
         })
         .await
@@ -169,7 +200,7 @@ impl Backup {
         let mut memory = lock(&self.memory);
         let schedule = self.config.schedule(memory.held.as_ref());
         self.ledger.read(&self.state, &self.config.job, |books| {
-            show::books(rec, &self.config, books, (schedule.as_ref(), now()))
+            show::books(rec, &self.config, books, (schedule.as_ref(), now()));
         });
         show::counted(rec, &std::mem::take(&mut memory.counted));
         if let Some(held) = &memory.held {
@@ -182,6 +213,25 @@ impl Backup {
     }
 }
 
+/// What the configuration of a job says to those who tell of its runs.
+#[derive(Debug)]
+pub struct Sender {
+    /// Where its runs are.
+    pub node: Option<String>,
+    /// What a message over HTTP shows; `None` if there is none, or it cannot be read.
+    pub token: Option<Secret>,
+    /// Whether its runs are told at all, and not looked up.
+    pub takes_messages: bool,
+}
+
+/// Reads that of `[probe.backup.<job>]`. `None` if it is none that can be used.
+pub fn sender(section: &mut Section<'_>) -> Option<Sender> {
+    let config = Config::read(section)?;
+    let told = config.source.told();
+    let token = told.and_then(|told| told.token.clone()).filter(|token| !token.is_placeholder());
+    Some(Sender { node: config.node, token, takes_messages: told.is_some() })
+}
+
 /// A job as plans are made for it.
 struct Job<'j> {
     books: &'j Books,
@@ -192,30 +242,37 @@ struct Job<'j> {
 }
 
 impl Job<'_> {
+    /// What a reading of the source means.
+    fn heard(&self, seen: &Seen) -> Vec<Event> {
+        let mut events = self.books.sourced(self.config.source.name().label(), self.now);
+        if events.is_empty() {
+            return self.books.plan(seen, self.now, self.config.longest);
+        }
+        let mut books = self.books.clone();
+        for event in &events {
+            books.apply(event);
+        }
+        events.extend(books.plan(seen, self.now, self.config.longest));
+        events
+    }
+
     /// The verdict on due times, unless it cannot be known just now: the source is not read, or the clock was set.
     fn judge(&self) -> Vec<Event> {
         let mut memory = lock(self.memory);
         let Some(schedule) = self.config.schedule(memory.held.as_ref()) else { return Vec::new() };
-        let (wall, monotonic) = (self.now, Instant::now());
-        if let Some((was, at)) = memory.clocks.replace((wall, monotonic)) {
-            let passed = monotonic.saturating_duration_since(at).as_secs_f64();
-            if (wall - was - passed).abs() > STEP {
-                // Whoever runs the job may have another clock: it gets as long as it may be late.
-                memory.unsure_until = Some(monotonic + Duration::from_secs_f64(schedule.grace.clamp(STEP, 3600.0)));
-            }
-        }
-        if memory.is_up != Some(true) || memory.unsure_until.is_some_and(|until| monotonic < until) {
-            return Vec::new();
-        }
         let is_suspended = memory.held.as_ref().is_some_and(|held| held.is_suspended);
-        let judged = self.books.judge(&schedule, wall).into_iter();
-        judged
-            .map(|event| match event {
-                // Nobody wanted those runs.
-                Event::Judged { until, .. } if is_suspended => Event::Judged { until, missed: 0 },
-                event => event,
-            })
-            .collect()
+        let hold = Duration::from_secs_f64(schedule.grace.clamp(30.0, 3600.0));
+        let verdict = match memory.clocks.look(self.now, Instant::now(), hold) {
+            Trust::Jumped => self.books.skip(self.now),
+            Trust::Sure if memory.is_up == Some(true) => self.books.judge(&schedule, self.now, memory.heard),
+            Trust::Sure | Trust::Unsure => None,
+        };
+        let excused = |event| match event {
+            // Nobody wanted those runs.
+            Event::Judged { until, .. } if is_suspended => Event::Judged { until, missed: 0 },
+            event => event,
+        };
+        verdict.into_iter().map(excused).collect()
     }
 }
 

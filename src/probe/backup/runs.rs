@@ -1,6 +1,7 @@
 //! Runs of a job, and what else a source tells: the words that everything here has in common.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::schedule::Schedule;
 use crate::label_values::label_values;
@@ -28,6 +29,9 @@ pub struct Run {
     /// Tells it from all others of the job, also after a restart: an operation id, the uid of a Kubernetes Job, a snapshot id. At
     /// most [`Run::LONGEST`] bytes.
     pub id: String,
+    /// The id by which it went on, where it has another one now that it ended: a file's name and time are final only then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opened_as: Option<String>,
     /// When it began, in unix seconds; `None` where the source does not know.
     pub started: Option<f64>,
     /// How it ended; `None` is that it goes on.
@@ -36,6 +40,9 @@ pub struct Run {
     pub duration: Option<f64>,
     /// Where it runs, spelled as the MongoDB probe's `member`.
     pub node: Option<String>,
+    /// Where else it runs: a backup of a sharded cluster has a node for each shard.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more_nodes: Vec<String>,
     /// The size of what was stored, in bytes.
     pub size: Option<u64>,
     /// The size before compression, in bytes.
@@ -66,6 +73,13 @@ impl Run {
     pub const LONGEST_NOTE: usize = 2048;
     /// The most phases that are kept.
     pub const MOST_PHASES: usize = 32;
+    /// The most nodes that are kept beside the first.
+    pub const MOST_MORE_NODES: usize = 63;
+
+    /// Where it runs, as far as that is known.
+    pub fn nodes(&self) -> impl Iterator<Item = &String> {
+        self.node.iter().chain(&self.more_nodes)
+    }
 
     /// How many seconds it took; `None` as long as it goes on, and where it is not known when it began.
     pub fn seconds(&self) -> Option<f64> {
@@ -80,16 +94,53 @@ impl Run {
 
     /// Cuts what a peer may have made too long.
     pub fn trimmed(mut self) -> Self {
-        cut(&mut self.id, Self::LONGEST);
+        bound_id(&mut self.id);
         cut(&mut self.note, Self::LONGEST_NOTE);
+        if let Some(id) = &mut self.opened_as {
+            bound_id(id);
+        }
         self.phases.truncate(Self::MOST_PHASES);
         for (name, _) in &mut self.phases {
             cut(name, 64);
         }
-        if let Some(node) = &mut self.node {
+        self.more_nodes.truncate(Self::MOST_MORE_NODES);
+        for node in self.node.iter_mut().chain(&mut self.more_nodes) {
             cut(node, Self::LONGEST);
         }
         self
+    }
+
+    /// Trimmed, and without numbers that cannot be. `now` is in unix seconds: what ended, ended by then.
+    pub fn plausible(self, now: f64) -> Self {
+        let latest = if now < CLOCK_SET { f64::MAX } else { now };
+        let seconds = |seconds: &f64| (0.0..=LONGEST_TIME).contains(seconds);
+        let mut run = self.trimmed();
+        run.started = run.started.filter(|at| *at > 0.0 && *at <= latest + AHEAD);
+        run.duration = run.duration.filter(seconds);
+        run.cpu_seconds = run.cpu_seconds.filter(seconds);
+        run.phases.retain(|(_, took)| seconds(took));
+        if let Some(end) = &mut run.end {
+            end.at = if end.at > 0.0 { end.at.min(latest) } else { now };
+        }
+        run
+    }
+}
+
+/// A wall clock before this (2020-01-01, in unix seconds) has not been set yet.
+pub const CLOCK_SET: f64 = 1_577_836_800.0;
+/// The clocks of two machines differ by no more seconds than that.
+pub const AHEAD: f64 = 3600.0;
+/// More seconds than these nothing takes: a hundred years of processor time.
+const LONGEST_TIME: f64 = 100.0 * 365.0 * 86_400.0;
+
+/// Makes an id no longer than [`Run::LONGEST`]. Two long ones that begin alike remain two.
+fn bound_id(id: &mut String) {
+    if id.len() > Run::LONGEST {
+        let digest = Sha256::digest(id.as_bytes());
+        let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        cut(id, Run::LONGEST - digest.len() - 1);
+        id.push('#');
+        id.push_str(&digest);
     }
 }
 

@@ -7,12 +7,15 @@ use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 
+use super::books::Spans;
 use crate::settings::{Invalid, Item, Section, Value, parse_duration};
 
 /// How much later than due a run may begin unless the configuration says otherwise.
 pub const GRACE: Duration = Duration::from_secs(3600);
-/// No more due times than these are judged at once; those before them are left out.
-const MOST_DUE: usize = 10_000;
+/// No more due times than these are judged at once; the others are when it is judged next.
+const MOST_DUE: usize = 2000;
+/// So many seconds before its due time a run may begin: the clocks of two machines differ a little.
+const EARLY: f64 = 60.0;
 
 /// When a job is to run, and how late it may be.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +61,9 @@ impl Value for Written {
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).build();
         match parser.parse(text) {
+            Ok(cron) if cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false).is_err() => {
+                Err(Invalid::new("there is no such day in any year"))
+            }
             Ok(cron) => Ok(Self::Cron(text.to_owned(), Box::new(cron))),
             Err(_) => Err(Invalid::new(format!("expected {EXPECTED}"))),
         }
@@ -109,25 +115,64 @@ impl Schedule {
         Self { grace, ..self }
     }
 
-    /// The due times after `from` up to `until`, in unix seconds, ascending. `last_start` is when a run began last, which an interval
-    /// counts from.
-    pub fn due(&self, from: f64, until: f64, last_start: Option<f64>) -> Vec<f64> {
+    /// What tells it from others: when due times come, but not how late a run may be.
+    pub fn text(&self) -> String {
+        match &self.rhythm {
+            Rhythm::Cron { text, zone, .. } => format!("{text} {zone}"),
+            Rhythm::Every(every) => format!("{every}s"),
+        }
+    }
+
+    /// Judges due times after `from`, in unix seconds: up to when they are judged now, and at how many of them no run began. `None`
+    /// if there is nothing to judge. A due time is judged when it is longer ago than the grace, seen from `heard`, up to when runs
+    /// have been heard of. `spans` is when runs went on that are known, and `went_on` says whether one did.
+    ///
+    /// A run belongs to the last due time before it, or to the next one if that is less than a minute away.
+    pub fn judge(&self, from: f64, heard: f64, spans: &Spans, went_on: &impl Fn(f64) -> bool) -> Option<(f64, u64)> {
+        let until = heard - self.grace;
         match &self.rhythm {
             Rhythm::Cron { cron, zone, .. } => {
-                let Some(start) = time(from) else { return Vec::new() };
-                let after = cron.iter_after(start.with_timezone(zone));
-                after
-                    .map(|due| due.timestamp() as f64)
-                    .filter(|due| *due > from)
-                    .take_while(|due| *due <= until)
-                    .take(MOST_DUE)
-                    .collect()
+                let start = time(from)?.with_timezone(zone);
+                let due = cron.iter_after(start).map(|due| due.timestamp() as f64).filter(|due| *due > from);
+                let mut due = due.take(MOST_DUE + 1).peekable();
+                let (mut last, mut missed) = (from, 0);
+                while let Some(at) = due.next_if(|at| *at <= until) {
+                    let next = due.peek().copied().unwrap_or(f64::INFINITY);
+                    let end = (at + self.grace).min(next - self.early(at, next));
+                    let began = at - self.early(last, at);
+                    // At the last of many the next one is not known, and it is judged next time.
+                    if next.is_infinite() && last > from {
+                        break;
+                    }
+                    let is_kept = spans.first(|start| start < began).is_some_and(|start| start <= end);
+                    let is_known = spans.known_since().is_none_or(|since| since <= at);
+                    missed += u64::from(is_known && !is_kept && !went_on(at));
+                    last = at;
+                }
+                (last > from).then_some((last, missed))
             }
             Rhythm::Every(every) => {
-                let base = last_start.map_or(from, |last| last.max(from));
-                (1..=MOST_DUE).map(|n| base + every * n as f64).take_while(|due| *due <= until).collect()
+                let since = spans.known_since().map_or(from, |since| since.max(from));
+                let (mut last, mut missed) = (since, 0);
+                for _ in 0..MOST_DUE {
+                    let at = last + every;
+                    if let Some(start) = spans.first(|start| start <= last).filter(|start| *start <= at + self.grace) {
+                        last = start;
+                    } else if at <= until {
+                        missed += u64::from(!went_on(at));
+                        last = at;
+                    } else {
+                        break;
+                    }
+                }
+                (last > from).then_some((last, missed))
             }
         }
+    }
+
+    /// How many seconds a run may begin before it is due.
+    fn early(&self, last: f64, due: f64) -> f64 {
+        EARLY.min(self.grace).min((due - last) / 2.0)
     }
 
     /// How many seconds there are between the last due time and the next.
@@ -147,3 +192,6 @@ impl Schedule {
 fn time(unix: f64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(unix.floor() as i64, 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,8 +61,9 @@ fn running(rec: &Recorder, config: &Config, books: &Books) {
         rec.set(&metrics::RUNNING_START, [], started);
     }
     let of_config = config.node.as_deref();
-    let node = |run: &super::runs::Run| run.node.clone().or_else(|| of_config.map(str::to_owned)).unwrap_or_default();
-    let busy: std::collections::BTreeSet<_> = books.open().map(node).collect();
+    let anywhere = |run: &super::runs::Run| run.node.is_none().then(|| of_config.unwrap_or_default().to_owned());
+    let of_run = |run| super::runs::Run::nodes(run).cloned().chain(anywhere(run));
+    let busy: std::collections::BTreeSet<_> = books.open().flat_map(of_run).collect();
     let nodes = books.nodes().chain(of_config).map(str::to_owned);
     let mut nodes: std::collections::BTreeSet<_> = nodes.chain(busy.iter().cloned()).collect();
     if nodes.is_empty() {

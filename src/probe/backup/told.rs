@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::books::{Books, Event, lost};
-use super::runs::{End, Outcome, Run};
+use super::books::{Books, Event, OPEN, lost};
+use super::runs::{AHEAD, End, Outcome, Run};
 
 /// A message about a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -47,36 +47,70 @@ pub enum What {
 }
 
 impl Told {
-    /// What the message means for the books; `now` is when it came, in unix seconds.
+    /// What the message means for the books; `now` is when it came, in unix seconds. Nothing, if it has come before.
     pub fn events(&self, books: &Books, now: f64) -> Vec<Event> {
-        // The run without a number that goes on, if there is one: who does not number runs has one at a time.
-        let unnumbered = || {
-            books
-                .open()
-                .filter(|run| run.id.starts_with(UNNUMBERED))
-                .max_by(|a, b| a.started.unwrap_or(0.0).total_cmp(&b.started.unwrap_or(0.0)))
-        };
-        let known = if self.rid.is_empty() { unnumbered() } else { books.open().find(|run| run.id == self.rid) };
-        let new_id = || if self.rid.is_empty() { format!("{UNNUMBERED}{now}") } else { self.rid.clone() };
-        match self.what {
-            What::Start => {
-                let given_up = known.filter(|_| self.rid.is_empty()).map(|run| lost(run, now));
-                let run = Run { id: new_id(), started: Some(self.started.unwrap_or(now)), ..Run::default() };
-                given_up.into_iter().chain([Event::Run(self.entered(run))]).collect()
+        let known = self.known(books);
+        let id = || known.map_or_else(|| self.new_id(books, now), |run| run.id.clone());
+        let mut events = Vec::new();
+        let run = match self.what {
+            What::Start if self.rid.is_empty() => {
+                // Who does not number runs has one at a time: the last one did not say that it ended.
+                let began = self.started.unwrap_or(now).min(now);
+                events.extend(known.map(|run| lost(run, began)));
+                Run { id: self.new_id(books, now), started: Some(now), ..Run::default() }
             }
-            What::Log => known.map(|run| Event::Run(self.entered(run.clone()))).into_iter().collect(),
+            What::Start => known.cloned().unwrap_or_else(|| Run { id: id(), started: Some(now), ..Run::default() }),
+            What::Log => match known {
+                Some(run) => run.clone(),
+                None => return events,
+            },
             What::Success | What::Failure => {
-                let run = known.cloned().unwrap_or_else(|| Run { id: new_id(), ..Run::default() });
                 let outcome = if self.what == What::Success { Outcome::Success } else { Outcome::Failure };
-                let end = Some(End { at: self.ended.unwrap_or(now), outcome });
-                vec![Event::Run(self.entered(Run { end, ..run }))]
+                let at = self.ended.filter(|at| is_recent(*at, now)).unwrap_or(now);
+                let run = known.cloned().unwrap_or_else(|| Run { id: id(), ..Run::default() });
+                Run { end: Some(End { at, outcome }), ..run }
             }
+        };
+        let run = self.entered(run, now);
+        if books.is_news(&run) {
+            let is_new = run.end.is_none() && books.open().all(|open| open.id != run.id);
+            if is_new && events.is_empty() && books.open().len() >= OPEN {
+                events.extend(oldest(books.open()).map(|run| lost(run, now)));
+            }
+            events.push(Event::Run(run));
         }
+        events
     }
 
-    /// The run with all that the message says of it.
-    fn entered(&self, mut run: Run) -> Run {
-        run.started = self.started.or(run.started);
+    /// The run that goes on and that the message is about.
+    fn known<'b>(&self, books: &'b Books) -> Option<&'b Run> {
+        if self.rid.is_empty() {
+            let unnumbered = books.open().filter(|run| run.id.starts_with(UNNUMBERED));
+            return unnumbered.max_by(|a, b| a.started.unwrap_or(0.0).total_cmp(&b.started.unwrap_or(0.0)));
+        }
+        let id = self.numbered();
+        books.open().find(|run| run.id == id)
+    }
+
+    /// The id of the run that the message is the first one about.
+    fn new_id(&self, books: &Books, now: f64) -> String {
+        if !self.rid.is_empty() {
+            return self.numbered();
+        }
+        let is_free = |id: &String| !books.knows(id) && books.open().all(|run| run.id != *id);
+        let nth = |n: u64| if n == 0 { format!("{UNNUMBERED}{now}") } else { format!("{UNNUMBERED}{now} {n}") };
+        (0..).map(nth).find(is_free).unwrap_or_default()
+    }
+
+    /// The id of a run with a number. No number makes it one of those without.
+    fn numbered(&self) -> String {
+        let id = if self.rid.starts_with(UNNUMBERED) { format!("rid {}", self.rid) } else { self.rid.clone() };
+        Run { id, ..Run::default() }.trimmed().id
+    }
+
+    /// The run with all that the message says of it and that can be.
+    fn entered(&self, mut run: Run, now: f64) -> Run {
+        run.started = self.started.filter(|at| is_recent(*at, now)).or(run.started);
         run.duration = self.duration.or(run.duration);
         run.node = self.node.clone().or(run.node);
         run.size = self.size.or(run.size);
@@ -85,9 +119,23 @@ impl Told {
         if !self.note.is_empty() {
             run.note.clone_from(&self.note);
         }
-        run.trimmed()
+        run.plausible(now)
     }
+}
+
+/// Whether a sender can mean that time: not one that has not come yet, nor one of a clock that was never set. In unix seconds.
+fn is_recent(at: f64, now: f64) -> bool {
+    const AGO: f64 = 400.0 * 86_400.0;
+    (now - AGO..=now + AHEAD).contains(&at)
+}
+
+/// That which began first.
+fn oldest<'r>(runs: impl Iterator<Item = &'r Run>) -> Option<&'r Run> {
+    runs.min_by(|a, b| a.started.unwrap_or(0.0).total_cmp(&b.started.unwrap_or(0.0)))
 }
 
 /// What the ids of runs begin with whose sender gave none.
 const UNNUMBERED: &str = "at ";
+
+#[cfg(test)]
+mod tests;

@@ -6,16 +6,21 @@ use bson::rawdoc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::access::{Access, Login, ScramHash};
 use super::auth::Auth;
 use super::census::Census;
-use super::config::{Config, Login, ScramHash};
-use super::hello::hello;
+use super::hello::{Hello, hello};
 use super::metrics::{AUTH, COMMAND, CONNECT, HELLO, RESOLVE, TCP, TCP_CLOCK, TLS};
 use super::wire::Connection;
 use crate::metrics::{Recorder, Target};
 use crate::probe::net::{Net, Tls, connect_any};
 use crate::probe::sasl::scram::Hash;
 use crate::probe::{Failure, Reason};
+
+/// What bytes go over: TCP, or TLS over it.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Connects to members as the configuration says.
 pub(super) struct Connector {
@@ -29,9 +34,32 @@ impl Connector {
     ///
     /// # Errors
     /// What is wrong with a certificate, a key or the credentials, in words.
-    pub(super) fn new(config: &Config, net: &Net) -> Result<Self, String> {
-        let tls = config.tls.as_ref().map(|tls| tls.build(net)).transpose()?;
-        Ok(Self { net: net.clone(), tls, auth: new_auth(&config.login)? })
+    pub(super) fn new(access: &Access, net: &Net) -> Result<Self, String> {
+        let tls = access.tls.as_ref().map(|tls| tls.build(net)).transpose()?;
+        Ok(Self { net: net.clone(), tls, auth: new_auth(&access.login)? })
+    }
+
+    /// Opens a connection and logs in, with nobody watching the phases.
+    ///
+    /// # Errors
+    /// What keeps us out.
+    pub(super) async fn open(&self, member: &str) -> Result<(Connection<Box<dyn Stream>>, Hello), Failure> {
+        let (host, port) = split(member)?;
+        let addresses = self.net.resolve(host).await?;
+        let addresses: Vec<_> = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+        let stream = connect_any(&addresses).await?.stream;
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => Box::new(tls.handshake(stream, host).await.0?),
+        };
+        let mut conn = Connection::new(stream);
+        let mut attempt = self.auth.begin()?;
+        let hello = hello(&mut conn, attempt.speculative()).await?;
+        attempt.prepare(&hello).await;
+        if !hello.state.is_without_users() {
+            attempt.finish(&mut conn).await?;
+        }
+        Ok((conn, hello))
     }
 
     /// Probes one member and leaves the verdict on it.

@@ -6,6 +6,7 @@
 //!
 //! One connection for each member and run, closed when the run ends.
 
+mod access;
 mod auth;
 mod census;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod connect;
 pub mod fuzz;
 mod hello;
 mod metrics;
+mod session;
 mod wire;
 
 use std::pin::pin;
@@ -23,9 +25,12 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
+pub(in crate::probe) use self::access::Access;
+use self::access::{Login, Seeds};
 use self::census::{Census, SharedMemory};
-use self::config::{Config, Seeds};
+use self::config::Config;
 use self::connect::Connector;
+pub(in crate::probe) use self::session::{Deployment, Find, Session, number};
 use super::{Cycle, Failure, Probe, Reason, Shared, net};
 use crate::metrics::{Desc, Recorder};
 
@@ -57,9 +62,9 @@ impl Probe for Mongodb {
     type Config = Config;
 
     fn new(config: &Arc<Config>, shared: &Shared, previous: Option<&Self>) -> Result<Self, String> {
-        let connector = Connector::new(config, &shared.net)?;
+        let connector = Connector::new(&config.access, &shared.net)?;
         // Another deployment shares no history with this one.
-        let memory = previous.filter(|previous| previous.config.seeds.overlap(&config.seeds));
+        let memory = previous.filter(|previous| previous.config.access.seeds.overlap(&config.access.seeds));
         let memory = memory.map_or_else(SharedMemory::default, |previous| Arc::clone(&previous.memory));
         Ok(Self { config: Arc::clone(config), net: shared.net.clone(), connector, memory })
     }
@@ -93,7 +98,7 @@ impl Probe for Mongodb {
     }
 
     fn expected(&self, label: &str) -> Vec<String> {
-        match (label, &self.config.seeds) {
+        match (label, &self.config.access.seeds) {
             ("member" | "target", Seeds::Hosts(hosts)) => hosts.iter().map(ToString::to_string).collect(),
             // Only the name server knows those that SRV records list.
             ("member" | "target", Seeds::Srv(_)) => self.memory.listed(),
@@ -106,15 +111,15 @@ impl Probe for Mongodb {
 impl Mongodb {
     /// The phases that a new connection goes through.
     fn phases(&self) -> impl Iterator<Item = &'static str> {
-        let tls = self.config.tls.as_ref().map(|_| metrics::TLS);
-        let auth = (self.config.login != config::Login::None).then_some(metrics::AUTH);
+        let tls = self.config.access.tls.as_ref().map(|_| metrics::TLS);
+        let auth = (self.config.access.login != Login::None).then_some(metrics::AUTH);
         let always = [metrics::RESOLVE, metrics::TCP, metrics::HELLO, metrics::COMMAND, metrics::TOTAL];
         always.into_iter().chain(tls).chain(auth)
     }
 
     /// The members that the operator named, or that the SRV records listed last.
     fn configured(&self) -> Vec<String> {
-        match &self.config.seeds {
+        match &self.config.access.seeds {
             Seeds::Hosts(hosts) => hosts.iter().map(ToString::to_string).collect(),
             Seeds::Srv(_) => self.memory.listed(),
         }
@@ -122,14 +127,10 @@ impl Mongodb {
 
     /// The members that the operator named, or that the SRV records list now.
     async fn look_up(&self) -> Result<Vec<String>, Failure> {
-        match &self.config.seeds {
-            Seeds::Hosts(hosts) => Ok(hosts.iter().map(ToString::to_string).collect()),
-            Seeds::Srv(name) => {
-                let hosts = self.net.resolve_srv(name).await?;
-                let hosts: Vec<_> = hosts.into_iter().map(|(host, port)| format!("{host}:{port}")).collect();
-                self.memory.set_listed(&hosts);
-                Ok(hosts)
-            }
+        let hosts = self.config.access.seeds.look_up(&self.net).await?;
+        if matches!(self.config.access.seeds, Seeds::Srv(_)) {
+            self.memory.set_listed(&hosts);
         }
+        Ok(hosts)
     }
 }

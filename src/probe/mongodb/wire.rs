@@ -91,6 +91,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(reply)
     }
 
+    /// Nothing is asked for a while: gives back the memory that a large answer took.
+    pub(super) fn rest(&mut self) {
+        self.buffer.clear();
+        self.buffer.shrink_to(READ_AHEAD);
+    }
+
     /// Reads one message into the buffer.
     async fn receive(&mut self, name: &str) -> Result<(), Failure> {
         let mut expected = HEADER;
@@ -212,7 +218,7 @@ fn name_of(command: &RawDocument) -> &str {
 }
 
 /// A number of whatever type the server chose: `ok` alone occurs as double, int and boolean.
-pub(super) fn number(value: RawBsonRef<'_>) -> Option<i64> {
+pub(in crate::probe) fn number(value: RawBsonRef<'_>) -> Option<i64> {
     match value {
         RawBsonRef::Int32(number) => Some(number.into()),
         RawBsonRef::Int64(number) => Some(number),

@@ -95,11 +95,7 @@ const MAX_TEXT: usize = 300;
 /// Makes a text from a peer fit for a log line and a page: no control or direction-changing characters, and no more than
 /// 300 characters.
 pub fn clean(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let mut kept = text.chars().map(|c| if hidden(c) { ' ' } else { c });
+    let mut kept = text.chars().map(visible);
     let mut out: String = kept.by_ref().take(MAX_TEXT - 1).collect();
     match (kept.next(), kept.next()) {
         (None, _) => {}
@@ -107,6 +103,19 @@ pub fn clean(text: &str) -> String {
         (Some(_), Some(_)) => out.push('…'),
     }
     out
+}
+
+/// The same line by line, and of any length: for texts that are read as such, and bounded by whoever keeps them.
+pub fn clean_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| line.trim_end().chars().map(visible).collect()).collect();
+    lines.join("\n")
+}
+
+/// The character, or a space in place of one that a terminal or a page would obey.
+fn visible(c: char) -> char {
+    let hidden = c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    if hidden { ' ' } else { c }
 }
 
 #[cfg(test)]
@@ -126,6 +135,7 @@ mod tests {
     fn text_is_bounded_and_harmless() {
         assert_eq!(clean("a\nb\u{7}c\u{202e}d"), "a b c d");
         assert_eq!(clean(&"é".repeat(300)).chars().count(), 300);
+        assert_eq!(clean_lines("a \r\n\n\tb\u{1b}[2Jc\u{202e}\r"), "a\n\n b [2Jc");
         let long = clean(&"é".repeat(10_000));
         assert_eq!(long.chars().count(), 300);
         assert!(long.ends_with('…'));

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::certificate::{CertInfo, explain};
-use super::tls_verify::{Anything, Seen, Witness};
+use super::tls_verify::{Seen, Unsigned, Witness};
 use super::{Failure, Net, Reason, clean};
 
 /// A TLS session, over TCP unless something else carries it.
@@ -45,6 +45,8 @@ pub struct TlsOptions<'a> {
     /// Accept every certificate. The connection can then be read and answered by anybody on the way, credentials
     /// included; the expiry is still reported.
     pub insecure: bool,
+    /// Accept this certificate (DER) and no other, whoever signed it and whatever its name: that of a server on this machine.
+    pub only: Option<&'a [u8]>,
 }
 
 /// A client's certificate chain and its key, both as PEM. MongoDB's custom of one file with both works: pass it twice.
@@ -73,6 +75,7 @@ struct Parts {
     roots: Option<Arc<RootCertStore>>,
     client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     insecure: bool,
+    only: Option<CertificateDer<'static>>,
 }
 
 struct Ready {
@@ -103,7 +106,8 @@ impl Tls {
                 .map_err(|error| format!("the client certificate cannot be used: {error}"))?;
         }
         let server_name = options.server_name.map(server_name).transpose()?;
-        let parts = Parts { roots, client, insecure: options.insecure };
+        let only = options.only.map(|only| CertificateDer::from(only.to_vec()));
+        let parts = Parts { roots, client, insecure: options.insecure, only };
         Ok(Self { net: net.clone(), parts, server_name, is_named: true, ready: OnceCell::new() })
     }
 
@@ -167,8 +171,8 @@ impl Tls {
 
     async fn build(&self) -> Result<Ready, Failure> {
         let internal = |words: String| Failure::new(Reason::Internal, clean(&words));
-        let verifier: Arc<dyn ServerCertVerifier> = if self.parts.insecure {
-            Arc::new(Anything(provider()))
+        let verifier: Arc<dyn ServerCertVerifier> = if self.parts.insecure || self.parts.only.is_some() {
+            Arc::new(Unsigned { provider: provider(), only: self.parts.only.clone() })
         } else {
             let roots = match &self.parts.roots {
                 Some(roots) => roots.clone(),

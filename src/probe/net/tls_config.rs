@@ -59,6 +59,7 @@ impl TlsConfig {
             client: client.map(|(chain, key)| ClientCertificate { chain: chain.bytes(), key: key.bytes() }),
             server_name: self.server_name.as_deref(),
             insecure: self.insecure,
+            only: None,
         };
         Tls::new(&options, net)
     }

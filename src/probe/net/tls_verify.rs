@@ -88,19 +88,27 @@ impl ServerCertVerifier for Witness {
     }
 }
 
-/// Accepts every certificate whose key the peer holds; see [`TlsOptions::insecure`](super::TlsOptions::insecure).
+/// Accepts a certificate whose key the peer holds, whoever signed it: every one, or only one; see
+/// [`TlsOptions::insecure`](super::TlsOptions::insecure) and [`TlsOptions::only`](super::TlsOptions::only).
 #[derive(Debug)]
-pub(super) struct Anything(pub(super) Arc<CryptoProvider>);
+pub(super) struct Unsigned {
+    pub(super) provider: Arc<CryptoProvider>,
+    /// The one; `None` is every one.
+    pub(super) only: Option<CertificateDer<'static>>,
+}
 
-impl ServerCertVerifier for Anything {
+impl ServerCertVerifier for Unsigned {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
+        end_entity: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.only.as_ref().is_some_and(|only| only != end_entity) {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -110,7 +118,7 @@ impl ServerCertVerifier for Anything {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -119,10 +127,10 @@ impl ServerCertVerifier for Anything {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -15,7 +15,6 @@ mod exchange;
 pub mod fuzz;
 mod ikev2;
 mod inside;
-mod key_file;
 mod knock;
 mod metrics;
 mod openvpn;

@@ -55,7 +55,7 @@ fn login_over_tls(set: &ReplicaSet) -> String {
 }
 
 /// Metrics in which each of so many probes has ended so many runs.
-async fn after_runs(daemon: &Midwatch, probes: usize, runs: f64) -> Metrics {
+pub async fn after_runs(daemon: &Midwatch, probes: usize, runs: f64) -> Metrics {
     daemon
         .until("runs of every probe", |metrics| {
             let ended: Vec<_> = metrics.all("midwatch_probe_runs_total", &[]).map(|sample| sample.value).collect();

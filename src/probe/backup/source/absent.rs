@@ -11,8 +11,9 @@ pub enum Config {}
 
 impl Config {
     pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
-        let name = Name::Kubernetes.label();
-        section.problem(Some("source"), format!("`source`: \"{name}\" is not in this build"));
+        if let Some(name) = section.optional::<Name>("source") {
+            section.problem(Some("source"), format!("`source`: \"{}\" is not in this build", name.label()));
+        }
         section.ignore_rest();
         None
     }
@@ -43,7 +44,7 @@ impl Reader {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "kubernetes")))]
 mod tests {
     use std::path::Path;
 

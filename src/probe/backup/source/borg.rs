@@ -1,34 +1,217 @@
-//! A Borg repository.
+//! A Borg repository: `borg list --json` for which archives there are, and once more for those that are new, all without a lock.
+//!
+//! The plain listing reads nothing but the repository's manifest. When an archive ended is in the archive itself, and how large it
+//! is takes a cache of all chunks, which `borg info` builds where there is none; so the former is asked for new archives only, and the latter
+//! only if the configuration says so. Borg 1 prints local times without an offset; it is made to think that it is in UTC.
+//! <https://borgbackup.readthedocs.io/en/stable/internals/frontends.html>
 
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use serde::Deserialize;
+
+use super::child::{Call, Tool};
+use super::listed::{Listed, Moment, Text};
+use super::place::{Location, Nodes};
 use super::{Look, Pace};
-use crate::probe::backup::runs::Seen;
+use crate::probe::backup::runs::{End, Outcome, Run, Seen};
 use crate::probe::{Failure, Reason, Shared};
-use crate::settings::Section;
+use crate::settings::{Secret, Section};
+use crate::sync::lock;
+
+/// Of so many of the newest archives everything is asked.
+const DETAILED: usize = 32;
 
 /// Its keys.
-#[derive(Debug, PartialEq)]
-pub struct Config {}
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    tool: Tool,
+    repository: Location,
+    passphrase: Option<Secret>,
+    cache_dir: Option<PathBuf>,
+    archives: Option<String>,
+    nodes: Nodes,
+    stats: bool,
+    accept_unencrypted: bool,
+    accept_relocated: bool,
+}
 
 impl Config {
-    pub(super) fn read(_section: &mut Section<'_>) -> Option<Self> {
-        Some(Self {})
+    pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+        let tool = Tool::read(section, "borg");
+        let repository = section.required("repository");
+        let config = Self {
+            tool,
+            repository: Location::Open(String::new()),
+            passphrase: section.optional("passphrase"),
+            cache_dir: section.optional("cache_dir"),
+            archives: section.optional("archives"),
+            nodes: Nodes::read(section),
+            stats: section.or("stats", false),
+            accept_unencrypted: section.or("accept_unencrypted", false),
+            accept_relocated: section.or("accept_relocated", false),
+        };
+        Some(Self { repository: repository?, ..config })
     }
 
     pub(super) fn pace(&self) -> Option<Pace> {
-        None
+        Some(self.tool.pace)
+    }
+
+    /// A command of Borg that changes nothing, about the archives that are meant. It does not ask anybody: there is nobody to answer.
+    fn call(&self, arguments: &[&str]) -> Call<'_> {
+        let answer = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+        let fixed = arguments.iter().chain(&["--json", "--bypass-lock"]).map(|argument| (*argument).to_owned());
+        let archives = self.archives.iter().map(|pattern| format!("--glob-archives={pattern}"));
+        let cache = self.cache_dir.iter().map(|path| ("BORG_CACHE_DIR", path.to_string_lossy().into_owned()));
+        let answers = [
+            ("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", answer(self.accept_unencrypted)),
+            ("BORG_RELOCATED_REPO_ACCESS_IS_OK", answer(self.accept_relocated)),
+        ];
+        let mut call = Call {
+            arguments: fixed.chain(archives).collect(),
+            variables: cache.chain(answers).collect(),
+            secrets: self.passphrase.iter().map(|passphrase| ("BORG_PASSPHRASE", passphrase)).collect(),
+            classify,
+        };
+        self.repository.give("BORG_REPO", &mut call);
+        call
     }
 }
 
+/// Borg's words; before version 1.4 there is one exit status for all errors.
+fn classify(_: Option<i32>, said: &str) -> Option<Reason> {
+    const WORDS: &[(&str, Reason)] = &[
+        ("is incorrect", Reason::Auth),
+        ("can not acquire a passphrase", Reason::Auth),
+        ("acquire the lock", Reason::Overload),
+        ("cache initialization aborted", Reason::Rejected),
+        ("repository access aborted", Reason::Rejected),
+    ];
+    let said = said.to_lowercase();
+    WORDS.iter().find(|(words, _)| said.contains(words)).map(|(_, reason)| *reason)
+}
+
+/// The answer of `list` and of `info`.
+#[derive(Deserialize)]
+pub(super) struct Answer {
+    #[serde(default)]
+    archives: Listed<Archive>,
+    repository: Repository,
+    cache: Option<Cache>,
+}
+
+#[derive(Deserialize)]
+struct Repository {
+    last_modified: Option<Text>,
+}
+
+#[derive(Deserialize)]
+struct Cache {
+    stats: CacheStats,
+}
+
+#[derive(Deserialize)]
+struct CacheStats {
+    unique_csize: Option<u64>,
+}
+
+/// An archive, as either command prints it.
+#[derive(Deserialize)]
+struct Archive {
+    id: Text,
+    start: Moment,
+    end: Option<Moment>,
+    duration: Option<f64>,
+    hostname: Option<Text>,
+    stats: Option<ArchiveStats>,
+}
+
+#[derive(Deserialize)]
+struct ArchiveStats {
+    original_size: Option<u64>,
+    deduplicated_size: Option<u64>,
+}
+
+impl From<Archive> for Run {
+    /// Its node is the name of the host, until that is looked up.
+    fn from(archive: Archive) -> Self {
+        let stats = archive.stats.as_ref();
+        Self {
+            id: archive.id.0,
+            started: archive.end.map(|_| archive.start.0),
+            end: Some(End { at: archive.end.unwrap_or(archive.start).0, outcome: Outcome::Success }),
+            duration: archive.duration.filter(|seconds| seconds.is_finite() && *seconds >= 0.0),
+            node: archive.hostname.map(|host| host.0),
+            size: stats.and_then(|stats| stats.deduplicated_size),
+            uncompressed: stats.and_then(|stats| stats.original_size),
+            ..Self::default()
+        }
+    }
+}
+
+/// Reads an answer.
+///
+/// # Errors
+/// It is none.
+pub(super) fn answer(mut bytes: &mut dyn Read) -> serde_json::Result<Answer> {
+    serde_json::from_reader(&mut bytes)
+}
+
 /// Reads it.
-pub struct Reader {}
+pub struct Reader {
+    config: Config,
+    known: Mutex<Known>,
+}
+
+/// What is known from earlier readings.
+#[derive(Clone, Default)]
+struct Known {
+    /// When the repository was changed last, as it says itself.
+    changed: Option<String>,
+    /// Archives whose details were asked for.
+    archives: BTreeMap<String, Run>,
+    bytes: Option<u64>,
+}
 
 impl Reader {
-    pub(super) fn new(_config: &Config, _job: &str, _shared: &Shared) -> Result<Self, String> {
-        Ok(Self {})
+    #[allow(clippy::unnecessary_wraps, reason = "other sources have something to refuse")]
+    pub(super) fn new(config: &Config, _job: &str, _shared: &Shared) -> Result<Self, String> {
+        Ok(Self { config: config.clone(), known: Mutex::default() })
     }
 
-    pub(super) async fn read(&self, _look: Look<'_>) -> Result<Seen, Failure> {
-        Err(Failure::new(Reason::Internal, "not there yet"))
+    pub(super) async fn read(&self, look: Look<'_>) -> Result<Seen, Failure> {
+        let tool = &self.config.tool;
+        let list = tool.run(&self.config.call(&["list"]), look.ends, answer).await?;
+        let (Listed { mut runs, mut stock, .. }, changed) = (list.archives, list.repository.last_modified);
+        let mut known = lock(&self.known).clone();
+        let is_listed: std::collections::BTreeSet<_> = runs.iter().map(|run| run.id.as_str()).collect();
+        known.archives.retain(|id, _| is_listed.contains(id.as_str()));
+        // The newest come first: as far as there is an unknown one among them, all of them are asked for.
+        let is_new = |run: &Run| !known.archives.contains_key(&run.id);
+        let new = runs.iter().take(DETAILED).rposition(is_new).map_or(0, |last| last + 1);
+        let changed = changed.map(|changed| changed.0);
+        let is_old = self.config.stats && (known.bytes.is_none() || known.changed != changed);
+        if new > 0 || is_old {
+            let last = format!("--last={}", new.max(1));
+            let arguments: &[&str] =
+                if self.config.stats { &["info", &last] } else { &["list", &last, "--format={end}{hostname}"] };
+            let details = tool.run(&self.config.call(arguments), look.ends, answer).await?;
+            known.archives.extend(details.archives.runs.into_iter().map(|run| (run.id.clone(), run)));
+            known.bytes = details.cache.and_then(|cache| cache.stats.unique_csize);
+            known.changed = changed;
+        }
+        stock.bytes = known.bytes;
+        for run in &mut runs {
+            if let Some(detailed) = known.archives.get(&run.id) {
+                run.clone_from(detailed);
+            }
+            self.config.nodes.place(run);
+        }
+        *lock(&self.known) = known;
+        Ok(Seen { runs, stock: Some(stock), ..Seen::default() })
     }
 
     pub(super) async fn serve(&self) {
@@ -36,6 +219,10 @@ impl Reader {
     }
 
     pub(super) fn concerns(&self) -> Vec<String> {
-        Vec::new()
+        self.config.tool.concerns()
     }
 }
+
+#[cfg(test)]
+#[path = "tests/borg.rs"]
+mod tests;

@@ -1,21 +1,31 @@
 //! Where the runs of a job are learnt from: a file or folder for each source.
 
-#[cfg(not(feature = "kubernetes"))]
+#[cfg(not(all(feature = "kubernetes", feature = "mongodb")))]
 mod absent;
 mod borg;
 mod child;
 mod directory;
+mod file;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
-mod pbm;
+mod listed;
+#[cfg(feature = "mongodb")]
+pub mod pbm;
 mod pgbackrest;
+mod place;
 mod restic;
 mod s3;
+mod selection;
 mod textfile;
 mod told;
 
+pub(super) use self::s3::{page as s3_page, refusal as s3_refusal};
+pub(super) use self::selection::fuzz as fuzz_manifest;
+pub(super) use self::textfile::fuzz as fuzz_textfile;
 #[cfg(not(feature = "kubernetes"))]
 use absent as kubernetes;
+#[cfg(not(feature = "mongodb"))]
+use absent as pbm;
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::fuzz as kubernetes_fuzz;
 
@@ -27,6 +37,20 @@ use super::runs::Seen;
 use crate::label_values::label_values;
 use crate::probe::{Failure, Shared};
 use crate::settings::{Invalid, Item, Section, Value};
+
+/// Reads a listing of a repository; the first byte says which tool's. Whether it is one. For the fuzz targets.
+pub fn listing(bytes: &[u8]) -> bool {
+    let Some((tool, mut rest)) = bytes.split_first() else { return false };
+    match tool {
+        b's' => restic::snapshots(&mut rest).is_ok(),
+        b't' => restic::stats(&mut rest).is_ok(),
+        b'b' => borg::answer(&mut rest).is_ok(),
+        b'p' => {
+            pgbackrest::answer(&mut rest).is_ok_and(|stanzas| stanzas.0.into_iter().all(|stanza| stanza.seen().is_ok()))
+        }
+        _ => false,
+    }
+}
 
 label_values! {
     /// The sources, as `source = …` names them.
@@ -77,6 +101,8 @@ pub(super) struct Look<'l> {
     pub now: f64,
     /// When the reading must be over.
     pub ends: Instant,
+    /// The ids of the runs that went on when the source was read last, also before a restart.
+    pub open: &'l [String],
 }
 
 /// How often a source is read that is expensive to read.
@@ -89,14 +115,19 @@ pub(super) struct Pace {
 impl Pace {
     /// Reads `listing_interval` and `listing_timeout` of those that list a repository.
     fn read(section: &mut Section<'_>) -> Self {
+        Self::read_or(section, Duration::from_secs(3600))
+    }
+
+    /// The same with another interval for those who name none.
+    fn read_or(section: &mut Section<'_>, default: Duration) -> Self {
         let interval = section.checked("listing_interval", |interval: &Duration| {
-            let good = (Duration::from_secs(60)..=Duration::from_secs(31 * 86_400)).contains(interval);
-            if good { Ok(()) } else { Err("must be from 1m to 31d".to_owned()) }
+            let good = (Duration::from_secs(5)..=Duration::from_secs(31 * 86_400)).contains(interval);
+            if good { Ok(()) } else { Err("must be from 5s to 31d".to_owned()) }
         });
         let timeout = section.checked("listing_timeout", |timeout: &Duration| {
             if *timeout >= Duration::from_secs(1) { Ok(()) } else { Err("must be at least 1s".to_owned()) }
         });
-        let interval = interval.unwrap_or(Duration::from_secs(3600));
+        let interval = interval.unwrap_or(default);
         let timeout = timeout.unwrap_or(Duration::from_secs(300).min(interval * 4 / 5));
         if timeout >= interval {
             section.problem(Some("listing_timeout"), "`listing_timeout`: must be shorter than `listing_interval`");
@@ -169,6 +200,16 @@ macro_rules! sources {
             }
         }
     };
+}
+
+impl Config {
+    /// The keys of a job whose runs are told.
+    pub(super) fn told(&self) -> Option<&told::Config> {
+        match self {
+            Self::Exec(config) | Self::Push(config) => Some(config),
+            _ => None,
+        }
+    }
 }
 
 sources! {

@@ -33,10 +33,11 @@ use self::link::Link;
 use self::packet::SessionId;
 use self::session::{Peer, Session};
 use self::wrap::Wrap;
+use super::budget;
 use super::exchange::{self, Judged, Question};
 use super::knock::Knock;
 use super::metrics::{self, Reply};
-use super::{budget, key_file};
+use crate::probe::key_file;
 use crate::probe::net::{Clock, Datagrams, Tls, connect};
 use crate::probe::{Failure, Reason, Shared};
 

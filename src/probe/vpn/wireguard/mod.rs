@@ -29,9 +29,9 @@ use self::session::{Handshake, Session, Turn};
 pub(super) use self::tunnel::Tunnel;
 use super::budget::WIREGUARD;
 use super::exchange::{Judged, Question, ask};
-use super::key_file;
 use super::knock::Knock;
 use super::metrics::{HANDSHAKE, Ignored, Reply};
+use crate::probe::key_file;
 use crate::probe::net::Datagrams;
 use crate::probe::{Failure, Reason, Shared, State};
 

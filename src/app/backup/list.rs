@@ -1,0 +1,48 @@
+//! `midwatch backup list`: the last runs of all jobs, beside a daemon that may be running.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::app::{Error, once};
+use crate::probe::backup::spool;
+use crate::probe::net::clean;
+use crate::probe::{Shared, backup};
+
+/// What the journal and the spool say of backup jobs: those that are named, or all. Reads files, and changes nothing.
+///
+/// # Errors
+/// The configuration has problems, or has no such job.
+pub fn list(config: &Path, names: &[String]) -> Result<String, Error> {
+    let shared = Shared::default();
+    // Tokens and passwords are not needed to read a journal, and the reader may not be allowed to read them.
+    let config = once::load(config, &shared, true)?;
+    let jobs: Vec<_> = config.probes.iter().filter(|spec| spec.id.kind == backup::KIND).collect();
+    let known = |name: &String| jobs.iter().any(|spec| *spec.id.name == **name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let all: Vec<_> = jobs.iter().map(|spec| &*spec.id.name).collect();
+        let all = if all.is_empty() { "it has none".to_owned() } else { format!("it has: {}", all.join(", ")) };
+        return Err(Error::Usage(format!("the configuration has no enabled backup job {}; {all}", clean(unknown))));
+    }
+    let mut text = String::new();
+    for spec in jobs.iter().filter(|spec| names.is_empty() || names.iter().any(|name| **name == *spec.id.name)) {
+        let gap = if text.is_empty() { "" } else { "\n" };
+        let _ = writeln!(text, "{gap}backup {}\n{}", spec.id.name, spec.probe.story().trim_end());
+    }
+    if jobs.is_empty() {
+        text.push_str("the configuration has no backup job\n");
+    }
+    let Some(dir) = shared.state.dir() else {
+        text.push_str("\nthere is no state directory: nothing is known here of what the daemon counted\n");
+        return Ok(text);
+    };
+    // What waits for a job that is there is part of its story.
+    let waiting = spool::jobs(&dir.join(spool::NAME)).unwrap_or_default();
+    for (job, count) in waiting.iter().filter(|(job, _)| names.is_empty() && !known(job)) {
+        let _ = writeln!(
+            text,
+            "\nwarning: {count} records wait in the spool for job {}, which is not configured",
+            clean(job)
+        );
+    }
+    Ok(text)
+}

@@ -1,0 +1,39 @@
+//! Who enters what is told into the books of a job.
+
+use std::sync::{Arc, Mutex};
+
+use super::config::Config;
+use super::ledger::{Ledger, NotWritten, Unwritten};
+use super::told::Told;
+use super::{Memory, now};
+use crate::probe::State;
+use crate::sync::lock;
+
+/// Enters messages about one job.
+#[derive(Clone)]
+pub(super) struct Clerk {
+    pub(super) config: Arc<Config>,
+    pub(super) state: State,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) memory: Arc<Mutex<Memory>>,
+}
+
+impl Clerk {
+    /// The job's name.
+    pub(super) fn job(&self) -> &str {
+        &self.config.job
+    }
+
+    /// Enters a message. When this returns without an error, it is on disk, if there is a state directory. Writes files, so not
+    /// for an asynchronous thread.
+    ///
+    /// # Errors
+    /// Nothing was entered, because it could not be written: whoever told it is to keep it.
+    pub(super) fn enter(&self, mut told: Told) -> Result<(), NotWritten> {
+        told.node = told.node.or_else(|| self.config.node.clone());
+        let plan = |books: &_| told.events(books, now());
+        let (counted, _) = self.ledger.commit(&self.state, self.job(), Unwritten::Refuse, plan)?;
+        lock(&self.memory).counted.extend(counted);
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! Whether the wall clock can be judged by.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A wall clock that moves by so many seconds more or less than the monotonic one has been set.
+const STEP: f64 = 30.0;
+
+/// Both clocks as they were looked at last.
+#[derive(Debug, Default)]
+pub(super) struct Clocks {
+    last: Option<(f64, Instant)>,
+    unsure_until: Option<Instant>,
+}
+
+/// What the wall clock is good for just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// It goes as it should.
+    Sure,
+    /// It was set too lately.
+    Unsure,
+    /// It has been set ahead since it was looked at last, or the machine slept: there were no due times meanwhile.
+    Jumped,
+}
+
+impl Clocks {
+    /// Looks at both: the wall clock in unix seconds, and the monotonic one. After the former was set, it is not to be judged by for
+    /// as long as `hold`: whoever runs the job may have another clock.
+    pub(super) fn look(&mut self, wall: f64, monotonic: Instant, hold: Duration) -> Trust {
+        if let Some((was, at)) = self.last.replace((wall, monotonic)) {
+            let step = wall - was - monotonic.saturating_duration_since(at).as_secs_f64();
+            if step.abs() > STEP {
+                self.unsure_until = Some(monotonic + hold);
+                return if step > 0.0 { Trust::Jumped } else { Trust::Unsure };
+            }
+        }
+        let is_unsure = self.unsure_until.is_some_and(|until| monotonic < until);
+        if is_unsure { Trust::Unsure } else { Trust::Sure }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_not_judged_by_for_a_while() {
+        let (start, hold) = (Instant::now(), Duration::from_secs(60));
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut clocks = Clocks::default();
+        assert_eq!(clocks.look(1e9, start, hold), Trust::Sure);
+        // A clock that is slewed is never 30 s wrong from one look to the next.
+        assert_eq!(clocks.look(1e9 + 40.0, after(15), hold), Trust::Sure);
+        assert_eq!(clocks.look(1e9 + 30.0, after(30), hold), Trust::Sure);
+        assert_eq!(clocks.look(1e9 - 3600.0, after(45), hold), Trust::Unsure);
+        assert_eq!(clocks.look(1e9 - 3541.0, after(104), hold), Trust::Unsure);
+        assert_eq!(clocks.look(1e9 - 3540.0, after(105), hold), Trust::Sure);
+        assert_eq!(clocks.look(1e9, after(120), hold), Trust::Jumped);
+        assert_eq!(clocks.look(1e9 + 15.0, after(135), hold), Trust::Unsure);
+        assert_eq!(clocks.look(1e9 + 60.0, after(180), hold), Trust::Sure);
+    }
+}

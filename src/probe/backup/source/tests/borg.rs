@@ -1,0 +1,102 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use super::*;
+use crate::probe::testing::config;
+use crate::settings::{Files, Settings};
+
+impl Settings for Config {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        Self::read(section)
+    }
+}
+
+/// A fake Borg, which notes its arguments and prints the files `list`, `detail` or `info`.
+fn fake(keys: &str) -> (tempfile::TempDir, Reader) {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("borg");
+    let script = "cd \"$(dirname \"$0\")\"; echo \"$*\" >>calls\ncase \"$*\" in info*) cat info;; *--last*) cat detail;; *) cat list;; esac";
+    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let keys = format!("program = \"{}\"\nrepository = \"/srv\"\n{keys}", program.display());
+    let config: Config = config(folder.path(), &keys, &Files::new(false)).unwrap();
+    let reader = Reader::new(&config, "job", &Shared::default()).unwrap();
+    (folder, reader)
+}
+
+fn answer_of(archives: &[(&str, u32, &str)], changed: &str, rest: &str) -> String {
+    let archive = |(id, hour, more): &(&str, u32, &str)| {
+        format!("{{\"id\":\"{id}\",\"start\":\"2026-01-01T{hour:02}:00:00.000000\"{more}}}")
+    };
+    let archives: Vec<_> = archives.iter().map(archive).collect();
+    format!("{{\"archives\":[{}],\"repository\":{{\"last_modified\":\"{changed}\"}}{rest}}}", archives.join(","))
+}
+
+async fn read(reader: &Reader) -> Seen {
+    let ends = tokio::time::Instant::now() + Duration::from_secs(60);
+    reader.read(Look { job: "job", now: 0.0, ends }).await.unwrap()
+}
+
+#[tokio::test]
+async fn only_new_archives_are_asked_about() {
+    let (folder, reader) = fake("nodes = { h1 = \"mongo-1:27017\" }");
+    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+    let ended = |hour: u32| format!(",\"end\":\"2026-01-01T{hour:02}:30:00.000000\",\"hostname\":\"h1\"");
+    let (one, two) = (ended(1), ended(2));
+    write("list", answer_of(&[("a", 1, ""), ("b", 2, "")], "x", ""));
+    write("detail", answer_of(&[("a", 1, &one), ("b", 2, &two)], "x", ""));
+    let seen = read(&reader).await;
+    assert_eq!(seen.stock.unwrap().retained, 2);
+    let run = &seen.runs[0];
+    assert_eq!((run.id.as_str(), run.seconds(), run.node.as_deref()), ("b", Some(1800.0), Some("mongo-1:27017")));
+    assert_eq!(read(&reader).await, seen);
+
+    let three = ended(3);
+    write("list", answer_of(&[("a", 1, ""), ("b", 2, ""), ("c", 3, "")], "y", ""));
+    write("detail", answer_of(&[("c", 3, &three)], "y", ""));
+    let seen = read(&reader).await;
+    assert!(seen.runs.iter().all(|run| run.seconds() == Some(1800.0)), "{:?}", seen.runs);
+    let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
+    let last = |n: u8| format!("list --last={n} --format={{end}}{{hostname}} --json --bypass-lock");
+    let list = "list --json --bypass-lock";
+    assert_eq!(calls.lines().collect::<Vec<_>>(), [list, &last(2), list, list, &last(1)]);
+}
+
+#[tokio::test]
+async fn sizes_are_asked_for_when_the_repository_changed() {
+    let (folder, reader) = fake("stats = true\narchives = \"db-*\"");
+    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+    write("list", answer_of(&[("a", 1, "")], "x", ""));
+    let more =
+        ",\"end\":\"2026-01-01T01:00:09\",\"duration\":8.5,\"stats\":{\"original_size\":90,\"deduplicated_size\":7}";
+    write("info", answer_of(&[("a", 1, more)], "x", ",\"cache\":{\"stats\":{\"unique_csize\":77}}"));
+    let seen = read(&reader).await;
+    let run = &seen.runs[0];
+    assert_eq!((run.seconds(), run.size, run.uncompressed), (Some(8.5), Some(7), Some(90)));
+    assert_eq!(seen.stock.unwrap().bytes, Some(77));
+    read(&reader).await;
+    // Something else was deleted.
+    write("list", answer_of(&[("a", 1, "")], "y", ""));
+    read(&reader).await;
+    let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
+    let (list, info) =
+        ("list --json --bypass-lock --glob-archives=db-*", "info --last=1 --json --bypass-lock --glob-archives=db-*");
+    assert_eq!(calls.lines().collect::<Vec<_>>(), [list, info, list, list, info]);
+}
+
+#[test]
+fn its_words_are_understood() {
+    for (said, reason) in [
+        (
+            "passphrase supplied in BORG_PASSPHRASE, by BORG_PASSCOMMAND or via BORG_PASSPHRASE_FD is incorrect.",
+            Some(Reason::Auth),
+        ),
+        ("can not acquire a passphrase: BORG_PASSPHRASE is not set.", Some(Reason::Auth)),
+        ("Failed to create/acquire the lock /srv/lock.exclusive (timeout).", Some(Reason::Overload)),
+        ("Cache initialization aborted", Some(Reason::Rejected)),
+        ("Repository /srv does not exist.", None),
+    ] {
+        assert_eq!(classify(Some(2), said), reason, "{said}");
+    }
+}
