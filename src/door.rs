@@ -138,3 +138,38 @@ impl Drop for Opened {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Door for Nobody {
+        fn answer(self: Arc<Self>, _: Knock) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn turned_away(&self, _: IpAddr) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_door_is_open_while_anybody_holds_it_and_found_a_while_longer() {
+        let (doors, door) = (Doors::default(), Arc::new(Nobody));
+        let path = || doors.find("/a/b").map(|(_, path)| path);
+        assert_eq!(path(), None);
+        let first = doors.open("/a/", Arc::clone(&door) as Arc<dyn Door>);
+        let second = doors.open("/a/", Arc::clone(&door) as Arc<dyn Door>);
+        assert_eq!(path(), Some("b"));
+        drop(first);
+        tokio::time::advance(2 * LINGER).await;
+        assert_eq!(path(), Some("b"));
+        drop(second);
+        assert_eq!(path(), Some("b"));
+        tokio::time::advance(LINGER).await;
+        assert_eq!(path(), None);
+        let again = doors.open("/a/", door);
+        assert_eq!((path(), lock(&doors.0).len()), (Some("b"), 1));
+        drop(again);
+    }
+}

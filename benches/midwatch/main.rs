@@ -7,6 +7,7 @@
 //! things that are compared take turns within one section, and a figure that is read from a histogram says so.
 
 mod accuracy;
+mod backup_bucket;
 mod backup_files;
 mod child;
 mod clients;
@@ -44,7 +45,7 @@ use self::sets::Set;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Without servers, then with them. The story is last because it pins the members of the set to cores.
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 17] = [
     "exposition",
     "compression",
     "http",
@@ -55,6 +56,7 @@ const SECTIONS: [&str; 16] = [
     "stop",
     "kafka",
     "directory",
+    "bucket",
     "pbm",
     "accuracy",
     "memory",
@@ -130,6 +132,9 @@ async fn all(sections: &[&str]) -> Outcome<()> {
     }
     if wanted("directory") {
         backup_files::measure().await?;
+    }
+    if wanted("bucket") {
+        backup_bucket::measure().await?;
     }
     if wanted("pbm") {
         pbm::measure().await?;

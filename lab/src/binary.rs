@@ -53,6 +53,8 @@ pub const PROMETHEUS: Program = Program { name: "prometheus", variable: "MIDWATC
 pub const PROMETHEUS_CLIENT: Library =
     Library { file: "prometheus_client-0.26.0-py3-none-any.whl", variable: "MIDWATCH_PROMETHEUS_CLIENT" };
 
+/// An S3 server over a folder. `scripts/setup.sh` says which version.
+pub const VERSITYGW: Program = Program { name: "versitygw", variable: "MIDWATCH_VERSITYGW" };
 /// restic.
 pub const RESTIC: Program = Program { name: "restic", variable: "MIDWATCH_RESTIC" };
 /// Borg.

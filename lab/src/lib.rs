@@ -6,7 +6,7 @@
 //! # Layout
 //! - [`process`], [`ports`], [`binary`]: how a server is started, where it listens, where it comes from;
 //! - [`certificates`]: a certificate authority for tests;
-//! - [`mongodb`], [`kafka`], [`prometheus`], [`vpn`]: the servers; [`repositories`]: backups; [`openmetrics`]: a parser that is not ours;
+//! - [`mongodb`], [`kafka`], [`prometheus`], [`s3`], [`vpn`]: the servers; [`repositories`]: backups; [`openmetrics`]: a parser that is not ours;
 //! - [`kubernetes`]: a made-up API server; [`net`], [`load`], [`clock`]: peers that misbehave, processes that starve a server, and a clock that steps;
 //! - [`http`], [`until`]: one GET, for asking the servers, and waiting for something to become true.
 
@@ -26,6 +26,7 @@ pub mod ports;
 pub mod process;
 pub mod prometheus;
 pub mod repositories;
+pub mod s3;
 pub mod vpn;
 mod wait;
 

@@ -28,7 +28,7 @@ pub struct Server {
     /// How the endpoint is protected; `None` if it is not.
     pub web: Option<Arc<Web>>,
     /// The file that says so.
-    pub(super) web_config_file: Option<FileContent>,
+    pub(crate) web_config_file: Option<FileContent>,
 }
 
 impl Default for Server {

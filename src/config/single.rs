@@ -87,3 +87,34 @@ fn of<T>(
     });
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found of `[probe.backup.nightly]`: its key `node`; and whether `[server]` can be used.
+    fn find(main: &str, included: &str) -> Result<(bool, Option<String>), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("midwatch.toml");
+        std::fs::write(&file, main).unwrap();
+        std::fs::write(folder.path().join("team.toml"), included).unwrap();
+        let found = single(&file, ("backup", "nightly"), |section| section.optional::<String>("node"))?;
+        Ok((found.server.is_some(), found.probe))
+    }
+
+    #[test]
+    fn one_probe_is_found_whatever_is_wrong_with_others() {
+        const JOB: &str = "[probe.backup.nightly]\nnode = \"a\"\nunknown = 1\n";
+        const OTHER: &str = "[probe.backup.weekly]\nnode = 1\n[probe.nonsense.x]\n";
+        let node = Some("a".to_owned());
+        assert_eq!(find(&format!("{OTHER}{JOB}"), ""), Ok((true, node.clone())));
+        let include = "[[include]]\nfiles = \"t*.toml\"\n";
+        assert_eq!(find(&format!("{include}{OTHER}"), JOB), Ok((true, node.clone())));
+        assert_eq!(find(include, OTHER), Ok((true, None)));
+        assert_eq!(find(include, "[probe"), Ok((true, None)));
+        assert_eq!(find(&format!("[server]\nlisten = 1\n{JOB}"), ""), Ok((false, node.clone())));
+        // How the endpoint is protected is not known: so it is not taken for one that is not.
+        assert_eq!(find(&format!("[server]\nweb_config_file = \"none.yml\"\n{JOB}"), ""), Ok((false, node)));
+        assert!(find("[probe", "").unwrap_err().contains("not TOML"));
+    }
+}

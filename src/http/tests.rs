@@ -1,6 +1,7 @@
 //! The server over real sockets, before clients that behave and clients that do not.
 
 mod attacks;
+mod doors;
 mod protected;
 mod scrapes;
 

@@ -20,7 +20,8 @@ mod mongodb;
 #[cfg(any(feature = "kafka", feature = "mongodb"))]
 mod sasl;
 mod vpn;
-/// The readers of what tells backups, for the fuzz targets.
+mod words;
+/// The readers of what backups leave, for the fuzz targets.
 #[doc(hidden)]
 pub use backup::fuzz as backup_fuzz;
 /// The reader of what an API server of Kubernetes tells, for the fuzz target.

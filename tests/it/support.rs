@@ -199,6 +199,18 @@ impl Midwatch {
         self.wait_ready().await;
     }
 
+    /// Ends it in a moment of which it is not told, and starts it again with the same files without waiting for it.
+    pub async fn crash(&mut self) {
+        self.signal("KILL");
+        assert!(!self.end().await.success());
+        self.respawn();
+    }
+
+    /// Starts it again after its end, with the same files.
+    pub fn respawn(&mut self) {
+        self.child = spawn(Command::new(program()), &self.config, &self.arguments, &self.log_file());
+    }
+
     /// The configuration file.
     pub fn config(&self) -> &Path {
         &self.config

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike as _;
@@ -44,10 +45,25 @@ const NOT_RUN: u8 = 126;
 /// Hands signals on to the command while it runs.
 #[derive(Default)]
 pub(super) struct Relay {
-    /// The command, until it is waited for: then its id may become another process's.
-    command: Mutex<Option<Pid>>,
+    stage: Mutex<Stage>,
     /// Somebody wants this process to end, and the command has ended.
     pub(super) hurry: Notify,
+}
+
+/// How far the command is.
+enum Stage {
+    /// It will be started. What came meanwhile is for it.
+    Before(Vec<Signal>),
+    /// It runs, or is about to be waited for.
+    Runs(Pid),
+    /// It has been waited for, and its id may become another process's; or it never ran.
+    Over,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::Before(Vec::new())
+    }
 }
 
 impl Relay {
@@ -79,12 +95,13 @@ impl Relay {
         if signal == Signal::SIGCHLD {
             return;
         }
-        match *lock(&self.command) {
-            Some(_) if is_of_kernel => {}
-            // It has ended, and is about to be waited for.
-            Some(command) => drop(kill(command, signal)),
-            None if ENDING.contains(&signal) => self.hurry.notify_one(),
-            None => {}
+        match &mut *lock(&self.stage) {
+            Stage::Before(signals) => signals.push(signal),
+            Stage::Runs(_) if is_of_kernel => {}
+            // Fails if it has ended, and is about to be waited for.
+            Stage::Runs(command) => drop(kill(*command, signal)),
+            Stage::Over if ENDING.contains(&signal) => self.hurry.notify_one(),
+            Stage::Over => {}
         }
     }
 }
@@ -99,6 +116,7 @@ fn ignored() -> u64 {
 /// A command that runs.
 pub(super) struct Running {
     child: Child,
+    pid: Pid,
     relay: Arc<Relay>,
     began: Instant,
     /// What children used that were waited for by whatever became this program.
@@ -134,24 +152,30 @@ impl Running {
         let (program, arguments) = command.split_first().ok_or_else(|| not_run(io::ErrorKind::NotFound.into()))?;
         let before = getrusage(UsageWho::RUSAGE_CHILDREN).ok();
         let began = Instant::now();
-        // Held, so that a signal that comes now is handed on as soon as there is somebody to take it.
-        let mut command = lock(&relay.command);
+        // Held meanwhile, so that no signal falls between two stages.
+        let mut stage = lock(&relay.stage);
+        let came = std::mem::replace(&mut *stage, Stage::Over);
         let child = Command::new(program).args(arguments).spawn().map_err(not_run)?;
-        *command = i32::try_from(child.id()).ok().map(Pid::from_raw);
-        drop(command);
-        Ok(Self { child, relay: Arc::clone(relay), began, before })
+        // Linux has no larger ids.
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        *stage = Stage::Runs(pid);
+        if let Stage::Before(signals) = came {
+            for signal in signals {
+                // It may have ended already.
+                let _ = kill(pid, signal);
+            }
+        }
+        drop(stage);
+        Ok(Self { child, pid, relay: Arc::clone(relay), began, before })
     }
 
     /// Waits for its end. What it left running in the background is not waited for.
     pub(super) fn wait(mut self) -> Ended {
-        let pid = *lock(&self.relay.command);
         // Not reaped yet, so that no signal can go to another process that gets its id.
-        while let Some(pid) = pid
-            && waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(nix::errno::Errno::EINTR)
-        {
-        }
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        while waitid(Id::Pid(self.pid), flags) == Err(Errno::EINTR) {}
         let took = self.began.elapsed();
-        *lock(&self.relay.command) = None;
+        *lock(&self.relay.stage) = Stage::Over;
         let how = self.child.wait().map_or_else(How::NotRun, How::Ended);
         let after = getrusage(UsageWho::RUSAGE_CHILDREN).ok();
         let used = self.before.zip(after);

@@ -126,7 +126,8 @@ async fn end(place: &Place, job: &str, told: &Told, relay: Option<&Relay>) {
         () = hurry => Err("somebody wanted this to end".to_owned()),
     };
     if let (Ok(()), Ok(file)) = (&taken, &left) {
-        spool::remove([file.as_path()].into_iter());
+        // One that stays is entered a second time, which changes nothing.
+        let _ = spool::remove(file);
         backlog(place, job).await;
     }
     report(&left, taken.as_ref().map(|()| ()).map_err(String::as_str));
@@ -164,10 +165,9 @@ async fn backlog(place: &Place, job: &str) {
     let (Some(dir), Some(door), false) = (&place.spool, &place.door, place.is_taken) else { return };
     let found = spool::look(dir, job).unwrap_or_default();
     for waiting in found.waiting.into_iter().take(BACKLOG).filter(|waiting| waiting.told.what != What::Log) {
-        if attempt(door, &waiting.told).await.is_err() {
+        if attempt(door, &waiting.told).await.is_err() || spool::remove(&waiting.file).is_err() {
             return;
         }
-        spool::remove([waiting.file.as_path()].into_iter());
     }
 }
 

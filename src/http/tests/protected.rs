@@ -44,7 +44,7 @@ fn over_tls() -> (Arc<Protection>, CertificateDer<'static>) {
 }
 
 /// alice with the password "secret", and bob with "other", at a cost.
-fn users(cost: u32) -> Users {
+pub(super) fn users(cost: u32) -> Users {
     let hash = |password| Zeroizing::new(bcrypt::hash(password, cost).unwrap());
     Users::new([("alice".to_owned(), hash("secret")), ("bob".to_owned(), hash("other"))])
 }

@@ -114,8 +114,11 @@ impl Books {
                 None
             }
             Event::Schedule { at, text } => {
-                self.judged_until = Some(*at);
-                self.schedule = Some(text.clone());
+                // Read twice, it does not begin anew.
+                if self.schedule.as_ref() != Some(text) || self.judged_until.is_none_or(|judged| judged < *at) {
+                    self.judged_until = Some(*at);
+                    self.schedule = Some(text.clone());
+                }
                 None
             }
             Event::Judged { until, missed } => {

@@ -107,3 +107,6 @@ impl Ledger {
         Arc::clone(shelf.jobs.entry(job.to_owned()).or_default())
     }
 }
+
+#[cfg(test)]
+mod tests;

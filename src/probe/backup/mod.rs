@@ -7,6 +7,7 @@
 mod books;
 mod clerk;
 mod clocks;
+mod collect;
 mod config;
 #[doc(hidden)]
 pub mod fuzz;
@@ -155,11 +156,17 @@ impl Backup {
     async fn read(&self, rec: &Recorder) -> Result<(), Failure> {
         // What is left is for entering and showing it.
         let ends = Instant::now() + rec.time_left() * 9 / 10;
-        let open: Vec<_> =
-            self.ledger.read(&self.state, &self.config.job, |books| books.open().map(|run| run.id.clone()).collect());
-        let look = Look { job: &self.config.job, now: now(), ends, open: &open };
+        let open = self.open().await;
+        let look = Look { now: now(), ends, open: &open };
         let late = |_| Failure::new(Reason::Timeout, "the source was not read in time");
-        let seen = tokio::time::timeout_at(ends, self.source.read(look)).await.map_err(late).and_then(|read| read);
+        let read = async {
+            let mut seen = self.source.read(look).await?;
+            if self.config.source.told().is_some() {
+                seen.notes.extend(self.collect().await?);
+            }
+            Ok(seen)
+        };
+        let seen = tokio::time::timeout_at(ends, read).await.map_err(late).and_then(|read| read);
         lock(&self.memory).is_up = Some(seen.is_ok());
         let mut seen = seen?;
         for run in &mut seen.runs {
@@ -176,6 +183,20 @@ impl Backup {
             events
         })
         .await
+    }
+
+    /// Enters what waits in the spool. Returns what a person should know of it.
+    async fn collect(&self) -> Result<Vec<String>, Failure> {
+        let clerk = self.clerk();
+        let done = tokio::task::spawn_blocking(move || collect::collect(&clerk)).await;
+        done.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
+    }
+
+    /// The ids of the runs that go on, beside the runtime: the ledger reads a file at first.
+    async fn open(&self) -> Vec<String> {
+        let (ledger, state, config) = (Arc::clone(&self.ledger), self.state.clone(), Arc::clone(&self.config));
+        let ids = |books: &Books| books.open().map(|run| run.id.clone()).collect();
+        tokio::task::spawn_blocking(move || ledger.read(&state, &config.job, ids)).await.unwrap_or_default()
     }
 
     /// Enters what `plan` finds, beside the runtime: the ledger writes to a disk.

@@ -170,6 +170,20 @@ impl Schedule {
         }
     }
 
+    /// The first due time after `now`, in unix seconds; `None` if an interval has no beginning yet.
+    pub fn next(&self, now: f64, last_start: Option<f64>) -> Option<f64> {
+        match &self.rhythm {
+            Rhythm::Cron { cron, zone, .. } => {
+                let now = time(now)?.with_timezone(zone);
+                cron.find_next_occurrence(&now, false).ok().map(|due| due.timestamp() as f64)
+            }
+            Rhythm::Every(every) => {
+                let last = last_start?;
+                Some(last + every * (((now - last) / every).floor().max(0.0) + 1.0))
+            }
+        }
+    }
+
     /// How many seconds a run may begin before it is due.
     fn early(&self, last: f64, due: f64) -> f64 {
         EARLY.min(self.grace).min((due - last) / 2.0)

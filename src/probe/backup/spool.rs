@@ -130,10 +130,14 @@ pub fn jobs(dir: &Path) -> io::Result<std::collections::BTreeMap<String, usize>>
     Ok(jobs)
 }
 
-/// Removes records that have been entered. One that cannot be removed is entered again, which changes nothing.
-pub fn remove<'f>(files: impl Iterator<Item = &'f Path>) {
-    for file in files {
-        let _ = fs::remove_file(file);
+/// Removes a record that has been entered. One that cannot be removed is found again, which changes nothing.
+///
+/// # Errors
+/// What the system says; none if it is gone.
+pub fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
@@ -228,7 +232,8 @@ mod tests {
         assert_eq!(look(&dir, "nightly").unwrap().waiting[0].told, two.told);
         assert_eq!(look(&dir, "db").unwrap(), Found::default());
         assert_eq!(jobs(&dir).unwrap(), [("db.nightly".to_owned(), 1), ("nightly".to_owned(), 1)].into());
-        remove([file.as_path()].into_iter());
+        remove(&file).unwrap();
+        remove(&file).unwrap();
         assert_eq!(look(&dir, "db.nightly").unwrap(), Found::default());
         // A directory that is not there yet holds nothing.
         assert_eq!(look(&dir.join("none"), "nightly").unwrap(), Found::default());

@@ -76,7 +76,10 @@ impl Connection {
         let answer = async {
             let (head, body) = self.sender.send_request(request).await.map_err(|error| broken(&error))?.into_parts();
             let body = Limited::new(body, limit).collect().await;
-            let body = body.map_err(|error| Failure::new(Reason::Protocol, clean(&error.to_string())))?;
+            let body = body.map_err(|error| match error.downcast_ref() {
+                Some(error) => broken(error),
+                None => Failure::new(Reason::Protocol, clean(&error.to_string())),
+            })?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
         let mut answer = std::pin::pin!(answer);

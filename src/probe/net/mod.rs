@@ -107,8 +107,8 @@ pub fn clean(text: &str) -> String {
 
 /// The same line by line, and of any length: for texts that are read as such, and bounded by whoever keeps them.
 pub fn clean_lines(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(|line| line.trim_end().chars().map(visible).collect()).collect();
-    lines.join("\n")
+    let visible = |line: &str| line.chars().map(visible).collect::<String>().trim_end().to_owned();
+    text.lines().map(visible).collect::<Vec<_>>().join("\n")
 }
 
 /// The character, or a space in place of one that a terminal or a page would obey.

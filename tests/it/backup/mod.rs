@@ -4,6 +4,7 @@ mod crash;
 mod exec;
 mod files;
 mod kubernetes;
+mod night;
 mod pbm;
 mod push;
 mod repositories;

@@ -13,7 +13,7 @@ const HUNG: &str = "canary-hung-0815";
 
 /// A job whose repository is listed all the time.
 fn job(name: &str, source: &str, rest: &str) -> String {
-    let rhythm = "interval = \"1s\"\nlisting_interval = \"10s\"\nlisting_timeout = \"9s\"";
+    let rhythm = "interval = \"1s\"\nlisting_interval = \"15s\"\nlisting_timeout = \"14s\"";
     format!("[probe.backup.{name}]\nsource = \"{source}\"\n{rhythm}\n{rest}\n")
 }
 
@@ -41,15 +41,28 @@ fn failures(metrics: &Metrics, job: &str, reason: &str) -> f64 {
     metrics.all("midwatch_probe_failures_total", &[("probe", job), ("reason", reason)]).map(|sample| sample.value).sum()
 }
 
-/// Waits until the repository was listed and holds so many backups.
+/// Waits until the repository was listed and holds so many backups, and then until all that this led to is shown.
 async fn until_retained(daemon: &Midwatch, job: &str, retained: f64) -> Metrics {
+    let runs = |m: &Metrics| m.get("midwatch_probe_runs_total", &[("probe", job)]).unwrap_or(0.0);
+    let mut since = None;
     let what = format!("{retained} backups in {job}");
     daemon
         .until(&what, |m| {
             let is_up = get(m, job, "source_up") == Some(1.0);
-            (is_up && get(m, job, "retained") == Some(retained)).then(|| m.clone())
+            if !is_up || get(m, job, "retained") != Some(retained) {
+                since = None;
+                return None;
+            }
+            let since = *since.get_or_insert_with(|| runs(m));
+            (runs(m) >= since + 3.0).then(|| m.clone())
         })
         .await
+}
+
+/// Waits until the repository could not be listed.
+async fn until_down(daemon: &Midwatch, job: &str) -> Metrics {
+    let is_down = |m: &Metrics| get(m, job, "source_up") == Some(0.0) && failures(m, job, "rejected") >= 1.0;
+    daemon.until("no repository", |m| is_down(m).then(|| m.clone())).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,10 +109,9 @@ async fn snapshots_of_restic_are_counted_once() {
 
     let away = restic.path().with_extension("away");
     std::fs::rename(restic.path(), &away).unwrap();
-    let m = daemon.until("no repository", |m| (get(m, "files", "source_up") == Some(0.0)).then(|| m.clone())).await;
+    let m = until_down(&daemon, "files").await;
     assert_eq!((get(&m, "files", "retained"), counted(&m, "files")), (Some(3.0), 2.0), "frozen");
     assert_eq!(get(&m, "files", "last_success_timestamp_seconds"), before);
-    assert!(failures(&m, "files", "rejected") >= 1.0);
     std::fs::rename(&away, restic.path()).unwrap();
     until_retained(&daemon, "files", 3.0).await;
 
@@ -141,10 +153,9 @@ async fn archives_of_borg_are_counted_once_and_listed_beside_a_lock() {
 
     let held = borg.hold().unwrap();
     eventually("the lock", async || borg.is_locked().then_some(())).await;
-    let runs = m.get("midwatch_probe_runs_total", &[("probe", "files"), ("cycle", "listing")]);
     daemon.restart().await;
     let m = until_retained(&daemon, "files", 2.0).await;
-    assert_eq!((counted(&m, "files"), borg.is_locked()), (1.0, true), "after {runs:?} listings");
+    assert_eq!((counted(&m, "files"), borg.is_locked()), (1.0, true), "listed beside a lock");
     drop(held);
 }
 
@@ -181,7 +192,7 @@ async fn backups_of_pgbackrest_are_counted_once() {
     daemon.post_reload().await;
     until_retained(&daemon, "postgres", 2.0).await;
     std::fs::rename(postgres.path(), postgres.path().with_extension("away")).unwrap();
-    let m = daemon.until("no repository", |m| (get(m, "postgres", "source_up") == Some(0.0)).then(|| m.clone())).await;
+    let m = until_down(&daemon, "postgres").await;
     assert_eq!((get(&m, "postgres", "retained"), counted(&m, "postgres")), (Some(2.0), 1.0), "frozen");
 }
 
@@ -206,7 +217,7 @@ async fn a_tool_that_hangs_is_ended_with_all_it_started_and_no_secret_is_seen() 
         program.display(),
         password.display()
     );
-    let probes = job("files", "restic", &keys).replace("listing_timeout = \"9s\"", "listing_timeout = \"4s\"");
+    let probes = job("files", "restic", &keys).replace("listing_timeout = \"14s\"", "listing_timeout = \"5s\"");
     let daemon = start(place, &probes);
     daemon.wait_ready().await;
     let marker = format!("RESTIC_PASSWORD={HUNG}");

@@ -5,7 +5,7 @@ mod faults;
 mod peers;
 mod runs;
 pub mod srv;
-mod starved;
+pub mod starved;
 
 use lab::mongodb::{ReplicaSet, User};
 

@@ -7,8 +7,8 @@ use super::{CONNECT, login_over_tls, probe};
 use crate::support::{Metrics, Midwatch};
 
 /// The core that is hogged, and the one for everything else.
-const HOGGED: usize = 1;
-const QUIET: usize = 0;
+pub const HOGGED: usize = 1;
+pub const QUIET: usize = 0;
 
 /// Buckets of one member and phase, not cumulated, as a list of bound and count.
 fn buckets(metrics: &Metrics, member: &str, phase: &str) -> Vec<(f64, f64)> {
@@ -25,7 +25,7 @@ fn buckets(metrics: &Metrics, member: &str, phase: &str) -> Vec<(f64, f64)> {
 }
 
 /// The bound below which half of the observations between two scrapes lie: what `histogram_quantile` would see.
-fn median(before: &Metrics, after: &Metrics, member: &str, phase: &str) -> f64 {
+pub fn median(before: &Metrics, after: &Metrics, member: &str, phase: &str) -> f64 {
     let (before, after) = (buckets(before, member, phase), buckets(after, member, phase));
     let counts: Vec<_> =
         after.iter().zip(before).map(|((bound, after), (_, before))| (*bound, after - before)).collect();
@@ -42,8 +42,9 @@ fn median(before: &Metrics, after: &Metrics, member: &str, phase: &str) -> f64 {
         .0
 }
 
-async fn after_runs(daemon: &Midwatch, runs: f64) -> (Metrics, Metrics) {
-    let total = |metrics: &Metrics| metrics.get("midwatch_probe_runs_total", &[]);
+/// Scrapes before and after so many runs of the probe with these labels.
+pub async fn after_runs(daemon: &Midwatch, labels: &[(&str, &str)], runs: f64) -> (Metrics, Metrics) {
+    let total = |metrics: &Metrics| metrics.get("midwatch_probe_runs_total", labels);
     let before = daemon.metrics().await;
     let start = total(&before).unwrap();
     let after = daemon.until("more runs", |m| total(m).is_some_and(|now| now >= start + runs).then(|| m.clone())).await;
@@ -62,14 +63,14 @@ async fn a_starved_member_shows_in_hello_auth_and_tls_and_not_in_tcp() {
     let hosts = set.hosts();
     let daemon = Midwatch::start(&probe("story", &hosts, &rest)).await;
     lab::process::pin(daemon.child.id().unwrap(), QUIET).unwrap();
-    after_runs(&daemon, 2.0).await;
+    after_runs(&daemon, &[], 2.0).await;
 
-    let (start, end) = after_runs(&daemon, 20.0).await;
+    let (start, end) = after_runs(&daemon, &[], 20.0).await;
     let quiet = |phase| median(&start, &end, &hosts[victim], phase);
     let quiet: Vec<_> = ["tcp", "tls", "hello", "auth"].into_iter().map(quiet).collect();
 
     let hog = Hog::start(8, HOGGED).unwrap();
-    let (start, end) = after_runs(&daemon, 20.0).await;
+    let (start, end) = after_runs(&daemon, &[], 20.0).await;
     let starved = |phase| median(&start, &end, &hosts[victim], phase);
     let neighbour = |phase| median(&start, &end, &hosts[healthy], phase);
     let growth = |phase, at: usize| starved(phase) - quiet[at];

@@ -118,6 +118,18 @@ impl Writer {
         Ok(())
     }
 
+    /// Tries whether there is room for so many bytes more, and leaves none of them.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn try_room(&mut self, length: usize) -> io::Result<()> {
+        self.mend()?;
+        self.is_torn = true;
+        let tried = self.file.write_all(&vec![b' '; length]).and_then(|()| self.file.sync_data());
+        let mended = self.mend();
+        tried.and(mended)
+    }
+
     /// Writes it anew, whole or not at all. `keep`: the old one is kept beside it.
     ///
     /// # Errors

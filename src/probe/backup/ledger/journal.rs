@@ -18,6 +18,8 @@ use crate::probe::backup::books::{Books, Event};
 
 /// So many bytes wait in memory for a disk that cannot be written. Beyond that all books are written in their place.
 const PENDING: usize = 4 << 20;
+/// A disk that has not as much room, in bytes, is full.
+const ROOM: usize = 4096;
 /// What could not be written is tried again after that.
 const RETRY: Duration = Duration::from_secs(1);
 /// The journal is written anew when it has so many bytes, and twice as many as it had when it was written anew last.
@@ -47,6 +49,8 @@ pub(super) struct Journal {
     read: Option<Version>,
     /// Lines that are in the books and not on disk.
     pending: Vec<u8>,
+    /// How many bytes could not be written last.
+    refused: usize,
     /// Whether there were too many of those, so that all books are to be written.
     is_behind: bool,
     /// Whether it holds lines of a newer version, which are not to be thrown away.
@@ -113,6 +117,10 @@ impl Journal {
             self.write_all(shelf)?;
         }
         let Some(writer) = &mut self.writer else { return Ok(()) };
+        if self.pending.is_empty() {
+            // What was refused does not wait here, and would be refused again.
+            return writer.try_room(self.refused.max(ROOM));
+        }
         writer.append(&self.pending)?;
         self.pending.clear();
         Ok(())
@@ -193,6 +201,9 @@ impl Journal {
             self.note(result);
         }
         let result = self.trouble();
+        if result.is_err() && !lines.is_empty() {
+            self.refused = lines.len();
+        }
         if result.is_err() && unwritten == Unwritten::Enter {
             self.pending.append(&mut lines);
             if self.pending.len() > PENDING {
@@ -232,6 +243,8 @@ impl Journal {
             writer.replace(lines, self.is_damaged)?;
         }
         (self.is_behind, self.is_damaged, self.base) = (false, false, writer.length());
+        // The books have all of it.
+        self.pending.clear();
         Ok(())
     }
 

@@ -198,3 +198,147 @@ fn tail(text: &str, most: usize) -> &str {
     let end = text.get(from..).unwrap_or_default();
     end.split_once('\n').map(|(_, lines)| lines).filter(|lines| !lines.is_empty()).unwrap_or(end)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RID: &str = "3ac5ad23-1f4c-4d5e-9a6b-0123456789ab";
+
+    fn read(text: &str) -> Result<Message, &'static str> {
+        let (path, query) = text.split_once('?').unwrap_or((text, ""));
+        Message::read(path, query)
+    }
+
+    #[test]
+    fn paths() {
+        use What::{Failure, Log, Start, Success};
+        type Case<'c> = (&'c str, &'c str, Option<&'c str>, What, Option<u8>);
+        let table: [Case<'_>; 18] = [
+            ("t", "t", None, Success, None),
+            ("t/", "t", None, Success, None),
+            ("t/start", "t", None, Start, None),
+            ("t/start/", "t", None, Start, None),
+            ("t/fail", "t", None, Failure, None),
+            ("t/log", "t", None, Log, None),
+            ("t/0", "t", None, Success, Some(0)),
+            ("t/1", "t", None, Failure, Some(1)),
+            ("t/255", "t", None, Failure, Some(255)),
+            ("t/007", "t", None, Failure, Some(7)),
+            ("t/job", "t", Some("job"), Success, None),
+            ("t/job/start", "t", Some("job"), Start, None),
+            ("t/job/0", "t", Some("job"), Success, Some(0)),
+            ("t/job/3", "t", Some("job"), Failure, Some(3)),
+            // Jobs whose names are actions.
+            ("t/log/log", "t", Some("log"), Log, None),
+            ("t/300/0", "t", Some("300"), Success, Some(0)),
+            // Only a name, whatever it looks like.
+            ("../metrics", "..", Some("metrics"), Success, None),
+            ("%2e%2e%2Fa%00/%c3%a4+b/fail", "../a\0", Some("\u{e4}+b"), Failure, None),
+        ];
+        for (text, first, job, what, exit_status) in table {
+            let message = read(text).unwrap_or_else(|problem| panic!("{text}: {problem}"));
+            let address = Address { first: first.to_owned().into(), job: job.map(str::to_owned) };
+            assert_eq!(
+                (message.address, message.told.what, message.exit_status),
+                (address, what, exit_status),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn queries() {
+        let all = format!(
+            "t?rid={}&node=db%2D1%3A27017&started=1700000000.5&ended=1700000060&duration=59.25&cpu_seconds=7&peak_memory=1024\
+             &size=18446744073709551615&create=1&&x&=y",
+            RID.to_ascii_uppercase()
+        );
+        let told = Told {
+            rid: RID.to_owned(),
+            node: Some("db-1:27017".to_owned()),
+            started: Some(1_700_000_000.5),
+            ended: Some(1_700_000_060.0),
+            duration: Some(59.25),
+            cpu_seconds: Some(7.0),
+            peak_memory: Some(1024),
+            size: Some(u64::MAX),
+            ..Told::default()
+        };
+        assert_eq!(read(&all).unwrap().told, told);
+        assert_eq!(read("t?").unwrap().told, Told::default());
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused() {
+        let long = "x".repeat(257);
+        let rid_of = |text: &str| format!("t?rid={text}");
+        for (text, problem) in [
+            ("", BAD_PATH),
+            ("/", BAD_PATH),
+            ("//", BAD_PATH),
+            ("t//", BAD_PATH),
+            ("//metrics", BAD_PATH),
+            ("t//start", BAD_PATH),
+            ("t/256", BAD_PATH),
+            ("t/job/256", BAD_PATH),
+            ("t/99999999999999999999", BAD_PATH),
+            ("t/job/what", BAD_PATH),
+            ("t/job/-1", BAD_PATH),
+            ("t/job/start/x", BAD_PATH),
+            ("t/job/start//", BAD_PATH),
+            ("%", BAD_PATH),
+            ("%4", BAD_PATH),
+            ("%+1", BAD_PATH),
+            ("%ff", BAD_PATH),
+            (&*long, BAD_PATH),
+            ("t?rid=", BAD_RID),
+            ("t?rid=1", BAD_RID),
+            (&*rid_of(&RID.replace('-', "0")), BAD_RID),
+            (&*rid_of(&RID.replace('3', "g")), BAD_RID),
+            (&*rid_of(&format!("{RID}0")), BAD_RID),
+            (&*rid_of(&format!("{RID}&rid={RID}")), BAD_QUERY),
+            ("t?node=", BAD_QUERY),
+            ("t?node=a%0ab", BAD_QUERY),
+            ("t?node=%ff", BAD_QUERY),
+            ("t?started=", BAD_QUERY),
+            ("t?started=nan", BAD_QUERY),
+            ("t?started=-1", BAD_QUERY),
+            ("t?started=1e9", BAD_QUERY),
+            ("t?started=inf", BAD_QUERY),
+            ("t?started=.", BAD_QUERY),
+            ("t?started=999999999999", BAD_QUERY),
+            ("t?started=2&ended=1", BAD_QUERY),
+            ("t?size=1.5", BAD_QUERY),
+            ("t?size=%2B1", BAD_QUERY),
+            ("t?size=18446744073709551616", BAD_QUERY),
+            (&*format!("t?node={long}"), BAD_QUERY),
+        ] {
+            assert_eq!(read(text).map(|_| ()), Err(problem), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_note_is_the_end_of_a_body_and_harmless() {
+        assert_eq!(note(None, b""), "");
+        assert_eq!(note(Some(0), b" \r\n"), "");
+        assert_eq!(note(Some(7), b""), "exit status 7");
+        assert_eq!(note(Some(7), b"one\r\ntwo\x1b[2J\n\n"), "exit status 7\none\ntwo [2J");
+        assert_eq!(note(None, b"a\xffb\0c"), "a\u{fffd}b c");
+        let lines: String = (0..10_000).map(|n| format!("line {n}\n")).collect();
+        for status in [None, Some(1)] {
+            let note = note(status, lines.as_bytes());
+            assert!(note.len() <= Run::LONGEST_NOTE && note.len() > Run::LONGEST_NOTE - 20, "{}", note.len());
+            assert!(note.ends_with("\nline 9999"), "{note}");
+            let first = note.lines().nth(usize::from(status.is_some())).unwrap();
+            assert!(first.starts_with("line 9"), "{first}");
+        }
+        assert_eq!(note(None, "\u{e4}".repeat(5000).as_bytes()), "\u{e4}".repeat(Run::LONGEST_NOTE / 2));
+    }
+
+    #[test]
+    fn seeds_and_their_mutations_keep_the_promises() {
+        let (seeds, read) = crate::corpus::each("ping", crate::probe::backup::push::fuzz::message);
+        assert!(seeds >= 10 && read > 1000, "{seeds} seeds, {read} of all were read");
+    }
+}

@@ -4,8 +4,12 @@
 //! All jobs of the process share one [`Desk`], which is the door to `/ping/`: only who sees all of them can find the job that a
 //! token stands for, in a time that does not depend on which it is.
 
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod message;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -21,7 +25,6 @@ use tokio::time::{Instant, timeout};
 use self::guard::{Guard, Refusal};
 use self::message::{Address, Message, note};
 use super::clerk::Clerk;
-use super::now;
 use super::told::Told;
 use crate::door::{Answer, Door, Doors, Knock, LINGER, Opened};
 use crate::rate::RateLimit;
@@ -37,8 +40,6 @@ const PACE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For so long after the start jobs that are not known yet may still be.
 const SETTLING: Duration = Duration::from_secs(2);
-/// A time that is further ahead of this machine's clock, in seconds, is not believed.
-const AHEAD: f64 = 60.0;
 
 const NOT_FOUND: Answer = Answer::new(StatusCode::NOT_FOUND, "not found");
 const AMBIGUOUS: Answer = Answer::new(StatusCode::CONFLICT, "ambiguous: name the job, /ping/<token>/<job>");
@@ -116,8 +117,9 @@ impl Desk {
         let named = address.job.as_ref().map(|job| hash(job.as_bytes()));
         let secret = secret.map(hash);
         let (mut by_path, mut by_header) = (Vec::new(), Vec::new());
-        let jobs = lock(&self.jobs);
-        for job in jobs.iter().filter(|job| !job.is_gone()) {
+        let mut jobs = lock(&self.jobs);
+        jobs.retain(|job| !job.is_gone());
+        for job in jobs.iter() {
             let is_named = named.unwrap_or(first).ct_eq(&job.name);
             let is_named_in_path = is_named | Choice::from(u8::from(named.is_none()));
             if bool::from(first.ct_eq(&job.token) & is_named_in_path) {
@@ -161,7 +163,7 @@ impl Desk {
             return self.refused(peer, Refusal::Limited, TOO_MANY.again_after(wait));
         }
         let note = note(message.exit_status, &knock.body);
-        self.enter(job, believed(Told { note, ..message.told }, now())).await
+        self.enter(job, Told { note, ..message.told }).await
     }
 
     /// Enters a message, and says so only when it is on disk.
@@ -218,11 +220,4 @@ impl Drop for Attended {
     fn drop(&mut self) {
         *lock(&self.job.left) = Some(Instant::now());
     }
-}
-
-/// Without times that cannot be: what is told has happened.
-fn believed(mut told: Told, now: f64) -> Told {
-    told.started = told.started.filter(|time| *time <= now + AHEAD);
-    told.ended = told.ended.filter(|time| *time <= now + AHEAD);
-    told
 }

@@ -32,7 +32,7 @@ const TAIL: usize = 4096;
 /// So many variables one tool may be given.
 const VARIABLES: usize = 64;
 /// How much less urgent a tool is than what a machine is for. The I/O scheduler takes its classes from it as well.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 /// How long a tool that was asked to end gets until it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long the output of a tool that ended is waited for, if somebody who left its group still holds the other end.

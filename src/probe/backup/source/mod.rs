@@ -19,7 +19,7 @@ mod selection;
 mod textfile;
 mod told;
 
-pub(super) use self::s3::{page as s3_page, refusal as s3_refusal};
+pub(super) use self::s3::fuzz as fuzz_s3;
 pub(super) use self::selection::fuzz as fuzz_manifest;
 pub(super) use self::textfile::fuzz as fuzz_textfile;
 #[cfg(not(feature = "kubernetes"))]
@@ -95,8 +95,6 @@ impl Name {
 /// When a source is read, and how long that may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look<'l> {
-    /// The job's name.
-    pub job: &'l str,
     /// By the wall clock, in unix seconds.
     pub now: f64,
     /// When the reading must be over.

@@ -180,7 +180,7 @@ impl Client {
         let words =
             [code.as_str(), &message].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
         let words = format!("{} answered {} {}{hint}", self.host, status.as_u16(), clean(&words));
-        Failure::new(reason(status, &code), clean(&words))
+        Failure::new(reason(status, &code), clean(words.trim_end()))
     }
 }
 

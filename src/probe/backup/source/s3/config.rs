@@ -84,13 +84,11 @@ impl Credentials {
 
 impl Config {
     pub(in super::super) fn read(section: &mut Section<'_>) -> Option<Self> {
-        let endpoint = section.checked("endpoint", |url: &HttpUrl| {
-            if url.path == "/" { Ok(()) } else { Err("must have no path: `bucket` has a key of its own".to_owned()) }
-        });
-        let is_https = endpoint.as_ref().is_none_or(|url| url.is_https);
-        if !section.has("endpoint") {
-            section.problem(None, "missing field `endpoint`");
+        let endpoint = section.required::<HttpUrl>("endpoint");
+        if endpoint.as_ref().is_some_and(|url| url.path != "/") {
+            section.problem(Some("endpoint"), "`endpoint`: must have no path: the bucket has a key of its own");
         }
+        let is_https = endpoint.as_ref().is_none_or(|url| url.is_https);
         if section.has("tls") && !is_https {
             section.problem(Some("tls"), "`tls`: `endpoint` is not https");
         }
@@ -108,6 +106,10 @@ impl Config {
             let good = prefix.len() <= 1024 && !prefix.starts_with('/') && prefix.ends_with('/');
             if good { Ok(()) } else { Err("must end with a `/` and begin with none, such as \"daily/\"".to_owned()) }
         });
+        let is_address = |url: &HttpUrl| url.address.host.parse::<std::net::IpAddr>().is_ok();
+        if style == Style::VirtualHost && endpoint.as_ref().is_some_and(is_address) {
+            section.problem(Some("style"), "`style`: an address cannot be part of a host's name");
+        }
         let credentials = Credentials::read(section);
         let rules = Rules::read(section);
         let pace = Pace::read_or(section, INTERVAL);

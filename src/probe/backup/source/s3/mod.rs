@@ -27,8 +27,6 @@ use crate::probe::backup::runs::Seen;
 use crate::probe::{Failure, Reason, Shared};
 use crate::settings::HttpUrl;
 
-pub use self::xml::{page, refusal};
-
 /// A bucket with so many pages is listed whole every time: to look for what is new takes as many requests.
 const FEW: u64 = 4;
 
@@ -131,7 +129,8 @@ impl Reader {
                     if failure.reason == Reason::Protocol {
                         state.known = None;
                     }
-                    return Err(failure);
+                    let late = Failure::new(Reason::Timeout, "the last pages of the listing were not read in time");
+                    return Err(if failure.reason == Reason::Timeout { late } else { failure });
                 }
             }
         }
@@ -212,6 +211,15 @@ impl Reader {
     }
 }
 
+/// Reads an answer as a page and as an error. How many objects it lists.
+///
+/// # Errors
+/// Why it is no page.
+pub fn fuzz(bytes: &[u8]) -> Result<usize, &'static str> {
+    let _ = xml::refusal(bytes);
+    xml::page(bytes).map(|page| page.objects.len())
+}
+
 /// The reading is over and the listing is not.
 fn late(here: &Mark) -> Failure {
     let Mark { objects, pages, .. } = here;
@@ -223,3 +231,6 @@ fn late(here: &Mark) -> Failure {
         ),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ fn answer_of(archives: &[(&str, u32, &str)], changed: &str, rest: &str) -> Strin
 
 async fn read(reader: &Reader) -> Seen {
     let ends = tokio::time::Instant::now() + Duration::from_secs(60);
-    reader.read(Look { job: "job", now: 0.0, ends }).await.unwrap()
+    reader.read(Look { now: 0.0, ends, open: &[] }).await.unwrap()
 }
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn only_new_archives_are_asked_about() {
     let ended = |hour: u32| format!(",\"end\":\"2026-01-01T{hour:02}:30:00.000000\",\"hostname\":\"h1\"");
     let (one, two) = (ended(1), ended(2));
     write("list", answer_of(&[("a", 1, ""), ("b", 2, "")], "x", ""));
-    write("detail", answer_of(&[("a", 1, &one), ("b", 2, &two)], "x", ""));
+    write("detail", answer_of(&[("a", 1, one.as_str()), ("b", 2, two.as_str())], "x", ""));
     let seen = read(&reader).await;
     assert_eq!(seen.stock.unwrap().retained, 2);
     let run = &seen.runs[0];
@@ -54,7 +54,7 @@ async fn only_new_archives_are_asked_about() {
 
     let three = ended(3);
     write("list", answer_of(&[("a", 1, ""), ("b", 2, ""), ("c", 3, "")], "y", ""));
-    write("detail", answer_of(&[("c", 3, &three)], "y", ""));
+    write("detail", answer_of(&[("c", 3, three.as_str())], "y", ""));
     let seen = read(&reader).await;
     assert!(seen.runs.iter().all(|run| run.seconds() == Some(1800.0)), "{:?}", seen.runs);
     let calls = fs::read_to_string(folder.path().join("calls")).unwrap();

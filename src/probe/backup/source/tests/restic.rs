@@ -79,7 +79,7 @@ fn no_secret_is_an_argument() {
     let call = config.call(&["snapshots"]);
     let arguments = ["snapshots", "--json", "--no-lock", "--host=h1", "--host=--x", "--tag=a", "--path=/srv"];
     assert_eq!(call.arguments, arguments);
-    assert_eq!(call.variables, []);
+    assert!(call.variables.is_empty());
     let secrets: Vec<_> = call.secrets.iter().map(|(name, secret)| (*name, secret.expose())).collect();
     assert_eq!(secrets, [("RESTIC_PASSWORD", "canary-4711"), ("RESTIC_REPOSITORY", "rest:https://u:canary-0815@h/")]);
     assert!(!format!("{config:?}").contains("canary"));
