@@ -99,6 +99,20 @@ fn chosen(arguments: &[String]) -> Outcome<Vec<&str>> {
     Ok(SECTIONS.into_iter().filter(|section| all || arguments.iter().any(|argument| argument == section)).collect())
 }
 
+/// What tells of backups.
+async fn backups(wanted: &impl Fn(&'static str) -> bool) -> Outcome<()> {
+    if wanted("directory") {
+        backup_files::measure().await?;
+    }
+    if wanted("bucket") {
+        backup_bucket::measure().await?;
+    }
+    if wanted("pbm") {
+        pbm::measure().await?;
+    }
+    Ok(())
+}
+
 async fn all(sections: &[&str]) -> Outcome<()> {
     let wanted = |section| sections.contains(&section);
     report::machine();
@@ -130,15 +144,7 @@ async fn all(sections: &[&str]) -> Outcome<()> {
     if wanted("kafka") {
         kafka::measure().await?;
     }
-    if wanted("directory") {
-        backup_files::measure().await?;
-    }
-    if wanted("bucket") {
-        backup_bucket::measure().await?;
-    }
-    if wanted("pbm") {
-        pbm::measure().await?;
-    }
+    backups(&wanted).await?;
     if wanted("accuracy") {
         accuracy::measure().await?;
     }

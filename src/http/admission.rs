@@ -23,6 +23,7 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Lets a request in as long as there are not too many, or says so.
+    #[allow(clippy::result_large_err, reason = "made once, for who is refused")]
     pub(super) fn rate(&self) -> Result<(), Response<Content>> {
         match self.protection.rate_limit.as_ref().map(RateLimit::admit) {
             Some(Err(_)) => Err(plain(StatusCode::TOO_MANY_REQUESTS, "There are more requests than are allowed.\n")),

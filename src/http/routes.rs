@@ -321,9 +321,9 @@ fn wrong_method(allowed: &'static str) -> Response<Content> {
 }
 
 /// What a door says.
-fn answered(answer: Answer) -> Response<Content> {
-    let mut response = plain(answer.status, answer.text);
-    if let Some(time) = answer.retry_after {
+fn answered(Answer { status, text, retry_after }: Answer) -> Response<Content> {
+    let mut response = plain(status, text);
+    if let Some(time) = retry_after {
         // Whole seconds, and not too early.
         let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));

@@ -23,6 +23,7 @@ pub const OPEN: usize = 64;
 const NODES: usize = 64;
 
 /// Something that happened to a job, as the journal keeps it.
+#[allow(clippy::large_enum_variant, reason = "almost all of them are runs")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {

@@ -119,7 +119,7 @@ impl Probe for Backup {
         if is_listing {
             return read;
         }
-        let judged = self.commit(|job| job.judge()).await;
+        let judged = self.commit(|job: &Job<'_>| job.judge()).await;
         self.show(rec, &judged);
         read.and(judged)
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::tell;
 use crate::support::{Metrics, Midwatch, Place, eventually, program, request};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -31,17 +32,6 @@ async fn told(place: Place) -> Midwatch {
 
 fn path(job: &str, n: usize, action: &str) -> String {
     format!("/ping/{TOKEN}/{job}{action}?rid=00000000-0000-4000-8000-{n:012x}")
-}
-
-/// Tells something until it is taken.
-async fn tell(address: &str, path: &str) {
-    eventually("a message to be taken", async || match request(address, "POST", path).await {
-        Some((200, _)) => Some(()),
-        // Down, starting, full, or told too often.
-        None | Some((429 | 503, _)) => None,
-        Some(other) => panic!("{path} was answered {other:?}"),
-    })
-    .await;
 }
 
 /// Runs of a job that were counted with that outcome.

@@ -1,77 +1,36 @@
 //! The night that this project exists for: a dump on a standby takes its CPU, and both show under one name.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread::scope;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use futures_util::TryStreamExt as _;
 use lab::mongodb::ReplicaSet;
-use lab::mongodb::driver::Client;
-use lab::mongodb::driver::bson::{Document, doc};
+use lab::mongodb::driver::bson::doc;
 
 use crate::mongodb::probe;
 use crate::mongodb::starved::{HOGGED, QUIET, after_runs, median};
 use crate::support::{Metrics, Midwatch, program};
 
 const RUNNING: &str = "midwatch_backup_running";
-/// So many threads compress, as many as backup tools start on large machines.
-const COMPRESSORS: usize = 8;
-/// What tells the dump where to read, where to write, and when to end.
-const FROM: &str = "NIGHT_FROM";
-const TO: &str = "NIGHT_TO";
-const STOP: &str = "NIGHT_STOP";
+/// Packs a member's files, as many times at once as backup tools start threads on large machines, until it is told to stop.
+const DUMP: &str = r#"
+data=$1 to=$2
+for compressor in 1 2 3 4 5 6 7 8; do
+    while [ ! -e "$to/stop" ]; do tar -c -C "$data" . 2>/dev/null | gzip -9 >/dev/null; done &
+done
+wait
+tar -c -C "$data" . | gzip -9 >"$to/dump.gz"
+"#;
 
-/// No test but the program that the test below wraps: like mongodump with `--gzip`, and it goes on until it is told to end.
-#[tokio::test]
-#[ignore = "a program for a_member_starved_by_its_backup_is_joined_with_it"]
-async fn dump() {
-    let read = |name| std::env::var(name).unwrap();
-    // Threads that are started later keep to the core too.
-    lab::process::pin(std::process::id(), HOGGED).unwrap();
-    let client = Client::with_uri_str(read(FROM)).await.unwrap();
-    let mut documents = client.database("shop").collection::<Document>("orders").find(doc! {}).await.unwrap();
-    let mut dumped = Vec::new();
-    while let Some(document) = documents.try_next().await.unwrap() {
-        document.to_writer(&mut dumped).unwrap();
-    }
-    assert!(!dumped.is_empty());
-    let stop = PathBuf::from(read(STOP));
-    let compress = |dumped: &[u8]| {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(dumped).unwrap();
-        encoder.finish().unwrap()
-    };
-    let work = || {
-        let mut packed = compress(&dumped);
-        while !stop.exists() {
-            packed = compress(&dumped);
-        }
-        packed
-    };
-    let packed = scope(|scope| {
-        let threads: Vec<_> = (0..COMPRESSORS).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).last().unwrap()
-    });
-    std::fs::write(read(TO), packed).unwrap();
-}
-
-/// The dump, wrapped.
-fn wrapped(daemon: &Midwatch, member: &str, folder: &Path) -> Command {
+/// The dump, wrapped, on the member's core.
+fn wrapped(daemon: &Midwatch, member: &str, data: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program());
     command
         .args(["backup", "run", "nightly", "--node", member, "--config"])
         .arg(daemon.config())
         .arg("--size-of")
         .arg(folder.join("dump.gz"))
-        .arg("--")
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "backup::night::dump", "--ignored", "--test-threads", "1"])
-        .env(FROM, format!("mongodb://{member}/?directConnection=true&readPreference=secondaryPreferred"))
-        .env(TO, folder.join("dump.gz"))
-        .env(STOP, folder.join("stop"))
+        .args(["--", "taskset", "-c", &HOGGED.to_string(), "sh", "-c", DUMP, "dump"])
+        .args([data, folder])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command
@@ -89,6 +48,9 @@ async fn a_member_starved_by_its_backup_is_joined_with_it() {
     let order = |number: i64| doc! { "number": number, "text": format!("{:x}", number * 0x9e37_79b9).repeat(100) };
     orders.insert_many((0..2_000).map(order)).await.unwrap();
 
+    // The lab writes each member's log beside its files.
+    let data = set.log(victim).with_extension("");
+    assert!(data.is_dir());
     let token = "a-token-of-this-test-only";
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("token"), token).unwrap();
@@ -98,7 +60,8 @@ async fn a_member_starved_by_its_backup_is_joined_with_it() {
     let daemon = Midwatch::start(&format!("{job}{often}\n{}", probe("story", &hosts, often))).await;
     lab::process::pin(daemon.child.id().unwrap(), QUIET).unwrap();
 
-    let mut dump = tokio::process::Command::from(wrapped(&daemon, &hosts[victim], folder.path())).spawn().unwrap();
+    let mut dump =
+        tokio::process::Command::from(wrapped(&daemon, &hosts[victim], &data, folder.path())).spawn().unwrap();
     let node = [("node", hosts[victim].as_str())];
     let running =
         |value| move |metrics: &Metrics| (metrics.get(RUNNING, &node) == Some(value)).then(|| metrics.clone());

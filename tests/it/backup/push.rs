@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::tell;
 use crate::support::{Midwatch, Place, eventually, midwatch, program};
 
 /// A token as healthchecks.io makes them, and one that two jobs share. Both are looked for wherever they must not be.
@@ -260,22 +261,17 @@ fn resident(daemon: &Midwatch) -> u64 {
 async fn what_is_told_across_restarts_and_reloads_is_counted_once() {
     let mut daemon = start(lay_out()).await;
     let address = daemon.address.clone();
-    let tell = tokio::spawn(async move {
+    let telling = tokio::spawn(async move {
         for n in 0..150 {
             let path = format!("/ping/{SHARED}/{}?rid=00000000-0000-0000-0000-{n:012}", ["a", "b"][n % 2]);
-            // As curl does with --retry: whatever is no success is told again.
-            eventually("a message to be taken", async || {
-                let answer = crate::support::request(&address, "POST", &path).await;
-                matches!(answer, Some((200, _))).then_some(())
-            })
-            .await;
+            tell(&address, &path).await;
         }
     });
     for hours in 1..=4 {
         assert_eq!(daemon.reload(&jobs(hours)).await.0, 200);
         daemon.restart().await;
     }
-    timeout(PATIENCE, tell).await.expect("all is told").unwrap();
+    timeout(PATIENCE, telling).await.expect("all is told").unwrap();
     until_counted(&daemon, "a", (75.0, 0.0)).await;
     until_counted(&daemon, "b", (75.0, 0.0)).await;
     daemon.restart().await;

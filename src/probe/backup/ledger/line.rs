@@ -19,6 +19,7 @@ const LONGEST: u64 = 16 << 20;
 const MOST_JOBS: usize = 4096;
 
 /// What a line says.
+#[allow(clippy::large_enum_variant, reason = "almost all of them are events, and none is kept")]
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Entry<'l> {

@@ -100,7 +100,7 @@ impl Desk {
         };
         let job = Arc::new(job);
         let mut jobs = lock(&self.jobs);
-        jobs.retain(|known| !known.is_gone() && !(known.name == job.name && lock(&known.left).is_some()));
+        jobs.retain(|known| !(known.is_gone() || known.name == job.name && lock(&known.left).is_some()));
         jobs.push(Arc::clone(&job));
         drop(jobs);
         Attended { job, _door: doors.open(PREFIX, Arc::clone(self) as Arc<dyn Door>) }

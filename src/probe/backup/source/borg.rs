@@ -156,8 +156,8 @@ impl From<Archive> for Run {
 ///
 /// # Errors
 /// It is none.
-pub(super) fn answer(mut bytes: &mut dyn Read) -> serde_json::Result<Answer> {
-    serde_json::from_reader(&mut bytes)
+pub(super) fn answer(bytes: &mut dyn Read) -> serde_json::Result<Answer> {
+    serde_json::from_reader(bytes)
 }
 
 /// Reads it.
@@ -215,7 +215,7 @@ impl Reader {
     }
 
     pub(super) async fn serve(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     pub(super) fn concerns(&self) -> Vec<String> {

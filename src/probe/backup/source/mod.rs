@@ -142,6 +142,7 @@ macro_rules! sources {
         pub(super) enum Config { $($variant($module::Config)),* }
 
         /// What reads a source.
+        #[allow(clippy::large_enum_variant, reason = "one for each job, for its life")]
         pub(super) enum Source { $($variant($module::Reader)),* }
 
         impl Config {

@@ -151,8 +151,8 @@ impl From<Backup> for Run {
 ///
 /// # Errors
 /// It is none.
-pub(super) fn answer(mut bytes: &mut dyn Read) -> serde_json::Result<Few<Stanza>> {
-    serde_json::from_reader(&mut bytes)
+pub(super) fn answer(bytes: &mut dyn Read) -> serde_json::Result<Few<Stanza>> {
+    serde_json::from_reader(bytes)
 }
 
 impl Stanza {
@@ -226,7 +226,7 @@ impl Reader {
     }
 
     pub(super) async fn serve(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     pub(super) fn concerns(&self) -> Vec<String> {

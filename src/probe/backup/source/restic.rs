@@ -133,16 +133,16 @@ pub(super) struct Stats {
 ///
 /// # Errors
 /// It is none.
-pub(super) fn snapshots(mut bytes: &mut dyn Read) -> serde_json::Result<Listed<Snapshot>> {
-    serde_json::from_reader(&mut bytes)
+pub(super) fn snapshots(bytes: &mut dyn Read) -> serde_json::Result<Listed<Snapshot>> {
+    serde_json::from_reader(bytes)
 }
 
 /// Reads the answer of `stats`: how many bytes the repository has.
 ///
 /// # Errors
 /// It is none.
-pub(super) fn stats(mut bytes: &mut dyn Read) -> serde_json::Result<u64> {
-    serde_json::from_reader(&mut bytes).map(|stats: Stats| stats.total_size)
+pub(super) fn stats(bytes: &mut dyn Read) -> serde_json::Result<u64> {
+    serde_json::from_reader(bytes).map(|stats: Stats| stats.total_size)
 }
 
 /// Reads it.
@@ -184,7 +184,7 @@ impl Reader {
     }
 
     pub(super) async fn serve(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     pub(super) fn concerns(&self) -> Vec<String> {

@@ -59,7 +59,7 @@ impl Reader {
     }
 
     pub(super) async fn serve(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Takes messages over HTTP and has them entered, for ever.

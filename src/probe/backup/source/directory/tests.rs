@@ -269,7 +269,7 @@ fn an_unreadable_folder_is_a_failure_of_ours() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     file(root, "a/o-1", 1, 200_000);
-    fs::set_permissions(root.join("a"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(root.join("a"), Permissions::from_mode(0o0)).unwrap();
     let config = config(root, "pattern = '*/o-*'");
     let done = Walk::new(&config.rules, &config.path, now(), far()).refresh(&mut Folder::default());
     let is_root = fs::read_dir(root.join("a")).is_ok();

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hyper::header::HeaderValue;
 use kube::config::{AuthInfo, Cluster, Kubeconfig};
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use crate::probe::net::{ClientCertificate, Net, Tls, TlsOptions, clean};
@@ -120,7 +120,7 @@ impl Access {
         let ca = pem(ca, cluster.certificate_authority.as_ref(), "certificate-authority-data")?;
         let chain = user.client_certificate_data.as_deref();
         let chain = pem(chain, user.client_certificate.as_ref(), "client-certificate-data")?;
-        let key = user.client_key_data.as_ref().map(|key| key.expose_secret());
+        let key = user.client_key_data.as_ref().map(ExposeSecret::expose_secret);
         let key = pem(key, user.client_key.as_ref(), "client-key-data")?;
         if chain.is_some() != key.is_some() {
             return Err("a client certificate needs its key, and a key its certificate".to_owned());

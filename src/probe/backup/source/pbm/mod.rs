@@ -88,7 +88,7 @@ impl Reader {
     }
 
     pub(super) async fn serve(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     pub(super) fn concerns(&self) -> Vec<String> {

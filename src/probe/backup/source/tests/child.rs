@@ -47,7 +47,7 @@ impl Fake {
             secrets: vec![("SECRET", &self.secret)],
             classify: |status, said| (status == Some(7) || said.contains(CANARY)).then_some(Reason::Auth),
         };
-        self.tool.run(&call, Instant::now() + time, |mut bytes| serde_json::from_reader(&mut bytes)).await
+        self.tool.run(&call, Instant::now() + time, |bytes| serde_json::from_reader(bytes)).await
     }
 
     fn pid(&self, name: &str) -> Option<u32> {

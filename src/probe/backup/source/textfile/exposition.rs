@@ -52,8 +52,11 @@ fn sample(line: &str) -> Result<Sample<'_>, &'static str> {
     Ok(Sample { name, labels, value })
 }
 
+/// Names and values.
+type Labels<'t> = Vec<(&'t str, String)>;
+
 /// The labels and what follows their brace.
-fn labels(mut rest: &str) -> Result<(Vec<(&str, String)>, &str), &'static str> {
+fn labels(mut rest: &str) -> Result<(Labels<'_>, &str), &'static str> {
     let mut labels = Vec::new();
     loop {
         rest = rest.trim_start_matches(BLANK);

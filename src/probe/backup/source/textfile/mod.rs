@@ -152,7 +152,7 @@ impl Reader {
     }
 
     pub(super) async fn serve(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     pub(super) fn concerns(&self) -> Vec<String> {
