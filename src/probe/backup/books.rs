@@ -25,6 +25,7 @@ const NODES: usize = 64;
 /// Something that happened to a job, as the journal keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "most events are runs, the largest")]
 pub enum Event {
     /// The job's runs are learnt from that source from now on.
     Source {

@@ -21,6 +21,7 @@ const MOST_JOBS: usize = 4096;
 /// What a line says.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Entry<'l> {
     /// Something happened to a job.
     Event(Cow<'l, str>, Cow<'l, Event>),
