@@ -98,8 +98,10 @@ impl Relay {
         match &mut *lock(&self.stage) {
             Stage::Before(signals) => signals.push(signal),
             Stage::Runs(_) if is_of_kernel => {}
-            // Fails if it has ended, and is about to be waited for.
-            Stage::Runs(command) => drop(kill(*command, signal)),
+            Stage::Runs(command) => {
+                // Fails if it has ended, and is about to be waited for.
+                let _ = kill(*command, signal);
+            }
             Stage::Over if ENDING.contains(&signal) => self.hurry.notify_one(),
             Stage::Over => {}
         }
@@ -161,7 +163,7 @@ impl Running {
         *stage = Stage::Runs(pid);
         if let Stage::Before(signals) = came {
             for signal in signals {
-                // It may have ended already.
+                // Fails if the command has ended already.
                 let _ = kill(pid, signal);
             }
         }

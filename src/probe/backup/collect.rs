@@ -103,6 +103,7 @@ mod tests {
         assert_eq!((count(&daemon), daemon.sum("midwatch_backup_last_duration_seconds", "").round()), (1.0, 60.0));
         assert_eq!(daemon.sum("midwatch_backup_running", "node=db1:27017"), 0.0);
         // The daemon died after it was entered, and before it was removed.
+        drop(daemon);
         record(folder.path(), What::Success);
         let again = bench(folder.path(), State::of_daemon());
         run(&again).await;

@@ -44,7 +44,7 @@ impl Reader {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "kubernetes")))]
 mod tests {
     use std::path::Path;
 

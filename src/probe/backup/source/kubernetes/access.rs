@@ -168,6 +168,7 @@ impl Access {
             client: client.as_ref().map(|(chain, key)| ClientCertificate { chain, key }),
             server_name: self.server_name.as_deref(),
             insecure: self.insecure,
+            only: None,
         };
         Tls::new(&options, net).map_err(|words| Failure::new(Reason::Local, words))
     }

@@ -80,7 +80,7 @@ impl Link {
     }
 
     /// Waits until it is time for another request.
-    async fn pace(&self) {
+    pub async fn pace(&self) {
         let at = {
             let mut next = lock(&self.next);
             let now = Instant::now();

@@ -40,8 +40,9 @@ pub struct Shelf {
     pub watching: tokio::sync::Mutex<()>,
 }
 
+/// What is known, behind its lock.
 #[derive(Default)]
-struct Inner {
+pub struct Inner {
     runs: HashMap<String, Kept>,
     /// For each Job's uid its last Pod: when that was made, and where it runs.
     nodes: HashMap<String, (f64, String)>,

@@ -166,9 +166,7 @@ fn a_cron_job_says_when() {
         scene.seen()
     };
     let seen = cron("0 2 * * *", Some("Europe/Berlin"), false);
-    // Two o'clock in Berlin is one o'clock UTC in November.
-    let due = seen.schedule.unwrap().due(TIMES.0, TIMES.0 + 86_400.0, None);
-    assert_eq!((due, seen.is_suspended), (vec![TIMES.0 + 82_800.0], false));
+    assert_eq!((seen.schedule.unwrap().text(), seen.is_suspended), ("0 2 * * * Europe/Berlin".to_owned(), false));
     assert!(cron("@daily", None, true).is_suspended);
     assert!(cron("@daily", None, true).schedule.is_some());
     let odd = cron("@every 1h", None, false);
