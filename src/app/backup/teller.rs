@@ -130,7 +130,7 @@ async fn end(place: &Place, job: &str, told: &Told, relay: Option<&Relay>) {
         let _ = spool::remove(file);
         backlog(place, job).await;
     }
-    report(&left, taken.as_ref().map(|()| ()).map_err(String::as_str));
+    report(&left, taken.as_ref().copied().map_err(String::as_str));
 }
 
 /// Tells it until it is taken, or cannot be, or time is up. One attempt is enough where a daemon takes the record by itself.

@@ -214,11 +214,11 @@ async fn a_run_while_the_daemon_is_down_is_counted_once() {
     assert_eq!(records(&dir).len(), 1);
     let mut midwatch = launch(place);
     midwatch.wait_ready().await;
-    let count = |midwatch: &Midwatch| counted(midwatch, 1.0);
-    count(&midwatch).await;
+
+    counted(&midwatch, 1.0).await;
     assert_eq!(records(&dir), [""; 0]);
     midwatch.restart().await;
-    count(&midwatch).await;
+    counted(&midwatch, 1.0).await;
     let metrics = midwatch.metrics().await;
     assert_eq!(metrics.get("midwatch_backup_running", &[("node", "db2:27017")]), Some(0.0));
     // All of this is in what a person reads.
