@@ -67,8 +67,7 @@ impl Pbm {
     }
 
     /// The backup goes over to another status, `seconds` after its start.
-    async fn turn(&self, opid: &str, status: &str, start: i64, seconds: i64, set: Document) {
-        let mut set = set;
+    async fn turn(&self, opid: &str, status: &str, (start, seconds): (i64, i64), mut set: Document) {
         set.extend(doc! { "status": status, "last_transition_ts": start + seconds, "hb": at(now() + 600) });
         let condition = doc! { "timestamp": start + seconds, "status": status };
         self.update("pbmBackups", doc! { "opid": opid }, doc! { "$set": set, "$push": { "conditions": condition } })
@@ -142,9 +141,9 @@ async fn a_backup_is_followed_on_its_node_and_counted_once() {
     assert_eq!(of_job(&metrics, "running_start_timestamp_seconds"), Some(start as f64));
 
     let nodes = doc! { "replsets": [{ "name": "lab", "node": &hosts[1], "status": "running" }] };
-    pbm.turn("tonight", "running", start, 10, nodes).await;
-    pbm.turn("tonight", "dumpDone", start, 40, doc! {}).await;
-    pbm.turn("tonight", "done", start, 45, doc! { "size": 2_000_i64, "size_uncompressed": 9_000_i64 }).await;
+    pbm.turn("tonight", "running", (start, 10), nodes).await;
+    pbm.turn("tonight", "dumpDone", (start, 40), doc! {}).await;
+    pbm.turn("tonight", "done", (start, 45), doc! { "size": 2_000_i64, "size_uncompressed": 9_000_i64 }).await;
     let metrics = shows(&daemon, "running", &[("node", &hosts[1])], 0.0).await;
     let one = |name: &str| of_job(&metrics, name);
     assert_eq!(ended(&metrics, "nightly", "success"), Some(1.0));
@@ -171,16 +170,16 @@ async fn every_end_has_its_outcome() {
     let far = ["db-7.example:27017", "DB-8.example:27017"];
     let replsets: Vec<_> = far.iter().map(|node| doc! { "name": *node, "node": *node }).collect();
     pbm.begin("failed", &hosts[0], start).await;
-    pbm.turn("failed", "running", start, 1, doc! { "replsets": replsets }).await;
+    pbm.turn("failed", "running", (start, 1), doc! { "replsets": replsets }).await;
     shows(&daemon, "running", &[("node", far[0])], 1.0).await;
     shows(&daemon, "running", &[("node", "db-8.example:27017")], 1.0).await;
-    pbm.turn("failed", "error", start, 2, doc! { "error": "no \u{7} space" }).await;
+    pbm.turn("failed", "error", (start, 2), doc! { "error": "no \u{7} space" }).await;
     let metrics = shows(&daemon, "runs_total", &[("outcome", "failure")], 1.0).await;
     assert_eq!(of_job(&metrics, "last_failure_timestamp_seconds"), Some((start + 2) as f64));
     assert_eq!(metrics.get(RUNNING, &[("node", far[0])]), Some(0.0));
 
     pbm.begin("stopped", &hosts[0], start + 10).await;
-    pbm.turn("stopped", "canceled", start + 10, 2, doc! {}).await;
+    pbm.turn("stopped", "canceled", (start + 10, 2), doc! {}).await;
     shows(&daemon, "runs_total", &[("outcome", "canceled")], 1.0).await;
 
     pbm.begin("abandoned", &hosts[0], start + 20).await;
@@ -291,7 +290,7 @@ async fn ten_thousand_backups_are_read_once() {
     assert_eq!(ended(&daemon.metrics().await, "nightly", "success"), Some(0.0));
 
     pbm.begin("new", "db:1", now()).await;
-    pbm.turn("new", "done", now(), 1, doc! { "size": 5_i64 }).await;
+    pbm.turn("new", "done", (now(), 1), doc! { "size": 5_i64 }).await;
     let metrics = shows(&daemon, "retained", &[], 10_001.0).await;
     assert_eq!(ended(&metrics, "nightly", "success"), Some(1.0));
     pbm.delete("pbmBackups", doc! { "start_ts": { "$lt": start + 1_000 * 3_600 } }).await;
