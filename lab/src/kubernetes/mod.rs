@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use self::serve::accept;
 use crate::{Error, Result};
 
-pub use self::objects::{Life, cron_job, job, pod};
+pub use self::objects::{Life, cron_job, job, minutes_ago, pod};
 
 /// The one namespace that is served.
 pub const NAMESPACE: &str = "databases";

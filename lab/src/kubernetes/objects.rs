@@ -76,3 +76,11 @@ pub fn cron_job(name: &str, schedule: &str, zone: Option<&str>, is_suspended: bo
         "status": {"lastScheduleTime": "2026-11-21T02:00:00Z"},
     })
 }
+
+/// A moment as Kubernetes writes it.
+pub fn minutes_ago(minutes: i64) -> String {
+    let at = time::OffsetDateTime::now_utc() - time::Duration::minutes(minutes);
+    let (date, time) = (at.date(), at.time());
+    let (month, day) = (u8::from(date.month()), date.day());
+    format!("{}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", date.year(), time.hour(), time.minute(), time.second())
+}

@@ -1,6 +1,6 @@
 //! Jobs and CronJobs, told by a made-up API server.
 
-use lab::kubernetes::{ApiServer, Life, cron_job, job, pod};
+use lab::kubernetes::{ApiServer, Life, cron_job, job, minutes_ago, pod};
 
 use crate::support::{Metrics, Midwatch, Place, midwatch, program};
 
@@ -47,12 +47,12 @@ async fn a_job_is_counted_once_whatever_becomes_of_it() {
     let metrics = counted(&midwatch, "success", 0.0).await;
     assert_eq!(metrics.get("midwatch_backup_expected_interval_seconds", &[]), Some(86_400.0), "the CronJob's schedule");
 
-    let started = "2026-11-21T02:00:00Z";
+    let (started, ended) = (&*minutes_ago(600), &*minutes_ago(580));
     put(&api, "one", &Life::Running { started });
     api.put("pods", pod("one-x", "uid-of-one", started, Some("k8s-node-a")));
     let running = |metrics: &Metrics| metrics.get("midwatch_backup_running", &[("node", NODE)]);
     midwatch.until("a run at its node", |metrics| (running(metrics) == Some(1.0)).then_some(())).await;
-    put(&api, "one", &Life::Complete { started, ended: "2026-11-21T02:20:00Z" });
+    put(&api, "one", &Life::Complete { started, ended });
     api.delete("jobs", "one");
     let metrics = counted(&midwatch, "success", 1.0).await;
     assert_eq!(
@@ -60,8 +60,7 @@ async fn a_job_is_counted_once_whatever_becomes_of_it() {
         (Some(0.0), Some(1200.0))
     );
 
-    let started = "2026-11-22T02:00:00Z";
-    let ended = "2026-11-22T02:05:00Z";
+    let (started, ended) = (&*minutes_ago(540), &*minutes_ago(535));
     put(&api, "two", &Life::Running { started });
     put(&api, "two", &Life::Failed { started, ended, reason: "DeadlineExceeded" });
     counted(&midwatch, "failure", 1.0).await;
@@ -72,7 +71,7 @@ async fn a_job_is_counted_once_whatever_becomes_of_it() {
     assert_eq!((runs(&metrics, "failure"), runs(&metrics, "lost")), (Some(1.0), Some(0.0)));
 
     // Nobody there for a while: what happens meanwhile is forgotten by the server, but for what it still has.
-    put(&api, "stopped", &Life::Running { started: "2026-11-23T02:00:00Z" });
+    put(&api, "stopped", &Life::Running { started: &minutes_ago(480) });
     midwatch
         .until("a run", |metrics| (metrics.get("midwatch_backup_runs_in_progress", &[])? == 1.0).then_some(()))
         .await;
@@ -83,7 +82,7 @@ async fn a_job_is_counted_once_whatever_becomes_of_it() {
     assert_eq!(down.get("midwatch_backup_runs_in_progress", &[]), Some(1.0), "frozen");
     let refused = down.get("midwatch_probe_failures_total", &[("probe", "orders"), ("reason", "refused")]);
     assert!(refused > Some(0.0), "{refused:?}");
-    put(&api, "three", &Life::Complete { started: "2026-11-24T02:00:00Z", ended: "2026-11-24T02:30:00Z" });
+    put(&api, "three", &Life::Complete { started: &minutes_ago(420), ended: &minutes_ago(390) });
     api.delete("jobs", "stopped");
     api.compact();
     api.set_up(true);
@@ -91,7 +90,7 @@ async fn a_job_is_counted_once_whatever_becomes_of_it() {
     assert_eq!((runs(&metrics, "lost"), runs(&metrics, "failure")), (Some(1.0), Some(1.0)), "nobody saw how it ended");
     assert_eq!(metrics.get("midwatch_backup_runs_in_progress", &[]), Some(0.0));
 
-    put(&api, "four", &Life::Running { started: "2026-11-25T02:00:00Z" });
+    put(&api, "four", &Life::Running { started: &minutes_ago(360) });
     midwatch
         .until("a run", |metrics| (metrics.get("midwatch_backup_runs_in_progress", &[])? == 1.0).then_some(()))
         .await;
@@ -130,7 +129,7 @@ async fn what_a_role_lacks_is_said_and_is_not_asked_for_again_and_again() {
 async fn a_person_can_look_once() {
     let api = ApiServer::start(TOKEN).await.unwrap();
     api.put("cronjobs", cron_job("orders-backup", "0 2 * * *", None, false));
-    put(&api, "one", &Life::Running { started: "2026-11-21T02:00:00Z" });
+    put(&api, "one", &Life::Running { started: &minutes_ago(30) });
     let place = Place::new();
     place.write("kube.yaml", &api.kubeconfig(TOKEN));
     let probe = "[probe.backup.orders]\nsource = \"kubernetes\"\nkubeconfig = \"kube.yaml\"\ncronjob = \"orders-backup\"\ntimeout = \"14s\"\n";
