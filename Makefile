@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export MIDWATCH_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/midwatch
 
-.PHONY: help setup demo test bench lint soak fuzz docs
+.PHONY: help setup demo test bench lint soak fuzz dashboards docs
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -34,6 +34,9 @@ fuzz:  ## fuzzes every parser of network bytes, a minute each; needs cargo-fuzz 
 		mkdir -p fuzz/corpus/$$target && \
 		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target tests/fixtures/$$target -- -max_total_time=60 || exit 1; \
 	done
+
+dashboards:  ## writes dashboards/*.json anew from dashboards/generator
+	python3 dashboards/generator
 
 docs:  ## writes docs/METRICS.md anew from the catalogue
 	$(CARGO) run --quiet --locked -- metrics > docs/METRICS.md

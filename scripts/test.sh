@@ -26,8 +26,24 @@ licences() {
     fi
 }
 
+rules() {
+    promtool check rules --lint=all --lint-fatal alerts/*.yml && promtool test rules alerts/tests/*.yml
+}
+
+dashboards() {
+    local written
+    written=$(cat dashboards/*.json | sha256sum)
+    python3 dashboards/generator
+    if [ "$written" != "$(cat dashboards/*.json | sha256sum)" ]; then
+        echo "dashboards/*.json are not what dashboards/generator writes; run: make dashboards" >&2
+        return 1
+    fi
+}
+
 stage "formatting" cargo fmt --all --check
 stage "licences" licences
+stage "alert rules" rules
+stage "dashboards" dashboards
 stage "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
 stage "clippy without default features" cargo clippy --locked --no-default-features --all-targets -- -D warnings
 stage "rustdoc" cargo doc --locked --workspace --no-deps --document-private-items --quiet
