@@ -135,6 +135,10 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
 /// A probe of that type whose target is an address that refuses.
 fn at_closed_port(kind: &Kind, address: &str) -> String {
     match kind.name {
+        "backup" => format!(
+            "[probe.backup.closed]\nsource = \"s3\"\nendpoint = \"http://{address}\"\nbucket = \"b\"\npattern = \"*\"\n\
+             listing_interval = \"5s\"\nlisting_timeout = \"4s\"\n"
+        ),
         "kafka" | "kafka_canary" => {
             let head = format!("[probe.{}.closed]\nbootstrap = [\"{address}\"]", kind.name);
             format!("{head}\ninterval = \"5s\"\ntimeout = \"4s\"\n")

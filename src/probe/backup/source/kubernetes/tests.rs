@@ -305,7 +305,15 @@ async fn jobs_are_counted_while_they_come_and_go() {
         assert_eq!(running(&bench), 0.0);
         // What happens while a watch is cut off, and is forgotten there before it is renewed.
         api.cut();
-        api.put("jobs", job("nightly-2", "2", Some("nightly"), &Life::Failed { started: &started, ended: &ended, reason: "BackoffLimitExceeded" }));
+        api.put(
+            "jobs",
+            job(
+                "nightly-2",
+                "2",
+                Some("nightly"),
+                &Life::Failed { started: &started, ended: &ended, reason: "BackoffLimitExceeded" },
+            ),
+        );
         until(&bench, "a failure", |bench, _| runs(bench, "failure") == 1.0).await;
         api.set_up(false);
         until(&bench, "nobody there", |_, result| result.is_err()).await;
@@ -331,7 +339,10 @@ async fn a_single_run_reads_lists_in_pages() {
     let api = ApiServer::start(TOKEN).await.unwrap();
     api.set_page(3);
     for n in 0..10 {
-        api.put("jobs", job(&format!("orders-{n}"), &format!("uid-{n}"), None, &Life::Running { started: &minutes_ago(60) }));
+        api.put(
+            "jobs",
+            job(&format!("orders-{n}"), &format!("uid-{n}"), None, &Life::Running { started: &minutes_ago(60) }),
+        );
     }
     let (_folder, bench) = bench(&api, "selector = \"app=backup\"\nnode = \"mongo-1:27017\"");
     bench.run(PATIENCE).await.unwrap();
