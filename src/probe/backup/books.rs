@@ -26,7 +26,6 @@ const NODES: usize = 64;
 #[allow(clippy::large_enum_variant, reason = "almost all of them are runs")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(clippy::large_enum_variant, reason = "most events are runs, the largest")]
 pub enum Event {
     /// The job's runs are learnt from that source from now on.
     Source {

@@ -22,7 +22,6 @@ const MOST_JOBS: usize = 4096;
 #[allow(clippy::large_enum_variant, reason = "almost all of them are events, and none is kept")]
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Entry<'l> {
     /// Something happened to a job.
     Event(Cow<'l, str>, Cow<'l, Event>),
