@@ -1,8 +1,8 @@
 //! Backups: how long, how big, how late, on which node.
 //!
-//! A job has a [source](source) that tells runs. What it tells goes through the [books](books) of the job, which count each run once, and
-//! the books of all jobs are kept in the [ledger](ledger), which survives restarts. A cycle reads the source, enters what is new, judges the
-//! [schedule](schedule), and [shows](show) all that the books say, also if the source could not be read: then nothing of it has changed.
+//! A job has a source that tells runs. What it tells goes through the books of the job, which count each run once, and
+//! the books of all jobs are kept in the ledger, which survives restarts. A cycle reads the source, enters what is new, judges the
+//! schedule, and shows all that the books say, also if the source could not be read: then nothing of it has changed.
 
 mod books;
 mod clerk;

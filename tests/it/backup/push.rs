@@ -168,7 +168,7 @@ async fn hostile_requests_are_refused_bounded_and_logged_once() {
         // Who goes on sending may find the connection closed before reading why.
         assert!(said == "413" || said == "000", "{how}: {output:?}");
     }
-    assert_eq!(status(&daemon, TOKEN, "--data-binary @token"), "200 OK");
+    assert_eq!(status(&daemon, TOKEN, "--data-binary @midwatch.toml"), "200 OK");
 
     let long = format!("/ping/{}", "x".repeat(60_000));
     let longer = format!("/ping/{}", "x".repeat(200_000));
