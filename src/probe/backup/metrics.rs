@@ -38,7 +38,7 @@ declare! {
     LAST_PEAK_MEMORY: Gauge<0> = "last_peak_memory_bytes" [],
         "The most memory that a process of the last run had.";
     RUNNING: Gauge<1> = "running" ["node"],
-        "Whether a run goes on at this node; 0 for nodes where one did. The node is spelled as the MongoDB probe's member.";
+        "Whether a run goes on at the node, which is spelled as the MongoDB probe's member; 0 for nodes where one did.";
     RUNNING_START: Gauge<0> = "running_start_timestamp_seconds" [],
         "When the oldest of the runs that go on began.";
     IN_PROGRESS: Gauge<0> = "runs_in_progress" [],

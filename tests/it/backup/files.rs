@@ -171,10 +171,10 @@ async fn a_script_leaves_a_prom_file() {
     assert_eq!(value(&metrics, "last_size_bytes"), Some(1e6));
     write_and_rename(
         &path,
-        &end.replace("1700003900", "1700004000").replace(
+        &end.replace("1700003600", "1700003950").replace("1700003900", "1700004000").replace(
             "_success{job=\"orders\",node=\"db-1:27017\"} 1",
             "_success{job=\"orders\",node=\"db-1:27017\"} 0",
         ),
     );
-    midwatch.until("another end", |m| (runs(m, "failure") == 1.0).then_some(())).await;
+    midwatch.until("another run", |m| (runs(m, "failure") == 1.0).then_some(())).await;
 }

@@ -55,7 +55,7 @@ async fn a_script_tells_its_runs() {
     assert_eq!(bench.sum("midwatch_backup_last_size_bytes", ""), 1e9);
     assert_eq!(bench.sum("midwatch_backup_running", "node=db-1:27017"), 0.0);
 
-    write(&path, &text.replace("17950004", "17950005").replace("} 1\n", "} 0\n"));
+    write(&path, &text.replace("17950004", "17950005").replace("17950001", "17950004").replace("} 1\n", "} 0\n"));
     bench.run(TIME).await.unwrap();
     assert_eq!(bench.sum(SUCCESS, "outcome=failure"), 1.0);
     assert_eq!(bench.sum("midwatch_backup_last_run_success", ""), 0.0);
