@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::books::{Books, Event};
 use super::config::Config;
 use super::ledger::{Ledger, NotWritten, Unwritten};
 use super::told::Told;
@@ -29,9 +30,19 @@ impl Clerk {
     ///
     /// # Errors
     /// Nothing was entered, because it could not be written: whoever told it is to keep it.
-    pub(super) fn enter(&self, mut told: Told) -> Result<(), NotWritten> {
-        told.node = told.node.or_else(|| self.config.node.clone());
-        let plan = |books: &_| told.events(books, now());
+    pub(super) fn enter(&self, told: &Told) -> Result<(), NotWritten> {
+        let plan = |books: &Books| {
+            let mut events = told.events(books, now());
+            for event in &mut events {
+                // What the run is known to be at stays: only its first message may have named it.
+                if let Event::Run(run) = event
+                    && run.node.is_none()
+                {
+                    run.node.clone_from(&self.config.node);
+                }
+            }
+            events
+        };
         let (counted, _) = self.ledger.commit(&self.state, self.job(), Unwritten::Refuse, plan)?;
         lock(&self.memory).counted.extend(counted);
         Ok(())

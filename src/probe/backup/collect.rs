@@ -32,7 +32,7 @@ pub(super) fn collect(clerk: &Clerk) -> Result<Vec<String>, Failure> {
         }
     }
     for record in found.waiting {
-        clerk.enter(record.told).map_err(|error| failed("the state directory cannot be written", &error))?;
+        clerk.enter(&record.told).map_err(|error| failed("the state directory cannot be written", &error))?;
         if let Err(error) = spool::remove(&record.file) {
             notes.push(format!("a record in the spool has been entered, but cannot be removed: {error}"));
         }

@@ -27,8 +27,8 @@ const EARLY: f64 = 60.0;
 pub(super) fn job(config: &Config, books: &Books, held: Option<&Seen>, now: f64) -> String {
     let mut text = String::from("\n");
     state(&mut text, books, now);
-    if let Some(schedule) = &config.schedule {
-        due(&mut text, schedule, books, now);
+    if let Some(schedule) = config.schedule(held) {
+        due(&mut text, &schedule, books, now);
     }
     counts(&mut text, books);
     runs(&mut text, books);

@@ -81,10 +81,10 @@ impl Run {
         self.node.iter().chain(&self.more_nodes)
     }
 
-    /// How many seconds it took; `None` as long as it goes on, and where it is not known when it began.
+    /// How many seconds it took; `None` as long as it goes on, where it is not known when it began, and where nobody saw it end.
     pub fn seconds(&self) -> Option<f64> {
-        let between = || Some((self.end?.at - self.started?).max(0.0));
-        self.end.and(self.duration).or_else(between)
+        let end = self.end.filter(|end| end.outcome != Outcome::Lost)?;
+        self.duration.or_else(|| Some((end.at - self.started?).max(0.0)))
     }
 
     /// When it began; where that is unknown, when it ended.

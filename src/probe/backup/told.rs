@@ -55,7 +55,7 @@ impl Told {
         let run = match self.what {
             What::Start if self.rid.is_empty() => {
                 // Who does not number runs has one at a time: the last one did not say that it ended.
-                let began = self.started.unwrap_or(now).min(now);
+                let began = self.started.filter(|at| is_recent(*at, now)).unwrap_or(now).min(now);
                 events.extend(known.map(|run| lost(run, began)));
                 Run { id: self.new_id(books, now), started: Some(now), ..Run::default() }
             }

@@ -174,7 +174,7 @@ impl Desk {
         };
         let write = move || {
             let _turn = turn;
-            job.clerk.enter(told)
+            job.clerk.enter(&told)
         };
         let error = match tokio::task::spawn_blocking(write).await {
             Ok(Ok(())) => return Answer::new(StatusCode::OK, "OK"),

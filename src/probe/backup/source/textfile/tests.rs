@@ -1,4 +1,5 @@
 use std::fs::{self, File};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::*;
@@ -9,13 +10,17 @@ const TIME: Duration = Duration::from_secs(5);
 const SUCCESS: &str = "midwatch_backup_runs_total";
 
 /// What the times in a text are to begin with, instead of `1795000`: a run that began long ago and goes on counts as lost.
-fn thousands() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 1000 - 3
+static THOUSANDS: LazyLock<u64> =
+    LazyLock::new(|| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 1000 - 3);
+
+/// So many seconds after the moment that `1795000000` stands for.
+fn lately(seconds: f64) -> f64 {
+    *THOUSANDS as f64 * 1000.0 + seconds
 }
 
 /// Writes the file as if that had been a minute ago.
 fn write(path: &Path, text: &str) {
-    fs::write(path, text.replace("1795000", &thousands().to_string())).unwrap();
+    fs::write(path, text.replace("1795000", &THOUSANDS.to_string())).unwrap();
     let then = SystemTime::now() - Duration::from_secs(60);
     File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
 }
@@ -32,8 +37,7 @@ async fn a_script_tells_its_runs() {
     let bench = bench(&path, "");
     bench.run(TIME).await.unwrap();
     assert_eq!(bench.sum(SUCCESS, "outcome=success"), 0.0, "it ended before anybody watched");
-    let thousands = thousands() as f64;
-    assert_eq!(bench.sum("midwatch_backup_last_success_timestamp_seconds", ""), thousands * 1000.0);
+    assert_eq!(bench.sum("midwatch_backup_last_success_timestamp_seconds", ""), lately(0.0));
 
     write(
         &path,
@@ -41,7 +45,7 @@ async fn a_script_tells_its_runs() {
     );
     bench.run(TIME).await.unwrap();
     assert_eq!(bench.sum("midwatch_backup_running", "node=db-1:27017"), 1.0);
-    assert_eq!(bench.sum("midwatch_backup_running_start_timestamp_seconds", ""), thousands * 1000.0 + 100.5);
+    assert_eq!(bench.sum("midwatch_backup_running_start_timestamp_seconds", ""), lately(100.5));
 
     let text = "backup_start_timestamp_seconds{node=\"db-1:27017\"} 1795000100.5\nbackup_end_timestamp_seconds{node=\"db-1:27017\"} 1795000400.5 1795000400500\n\
         backup_success{node=\"db-1:27017\"} 1\nbackup_size_bytes{node=\"db-1:27017\",} 1e9\nbackup_uncompressed_bytes{node=\"db-1:27017\"} NaN\nother 1\n";
@@ -78,7 +82,7 @@ async fn a_torn_file_changes_nothing() {
         write(&path, torn);
         assert_eq!(bench.run(TIME).await.unwrap_err().reason, Reason::Protocol, "{torn}");
         assert_eq!(bench.sum("midwatch_backup_source_up", ""), 0.0);
-        assert_eq!(bench.sum("midwatch_backup_last_success_timestamp_seconds", ""), 1_795_000_000.0);
+        assert_eq!(bench.sum("midwatch_backup_last_success_timestamp_seconds", ""), lately(0.0));
     }
     File::create(&path).unwrap().set_len(LARGEST as u64 + 1).unwrap();
     let failure = bench.run(TIME).await.map(drop);
@@ -101,8 +105,8 @@ async fn other_names_and_labels_are_chosen_by_the_configuration() {
     assert!(failure.detail.starts_with("a.prom: more than one series says `end`"), "{failure}");
     let one = bench(&pattern, &format!("{names}select = {{ job = 'orders' }}\n"));
     one.run(TIME).await.unwrap();
-    assert_eq!(one.sum("midwatch_backup_last_failure_timestamp_seconds", ""), 1_795_000_000.0);
-    assert_eq!(one.sum("midwatch_backup_last_success_timestamp_seconds", ""), 1_795_000_100.0);
+    assert_eq!(one.sum("midwatch_backup_last_failure_timestamp_seconds", ""), lately(0.0));
+    assert_eq!(one.sum("midwatch_backup_last_success_timestamp_seconds", ""), lately(100.0));
 }
 
 type Read<'t> = Vec<(Vec<(&'t str, String)>, f64)>;
