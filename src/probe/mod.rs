@@ -168,8 +168,10 @@ pub struct Shared {
 pub struct Cycle {
     /// Names the cycle within its probe.
     pub name: &'static str,
-    /// How often it runs; `None` is the probe's own interval. One that is longer than that begins within the first of those.
+    /// How often it runs; `None` is the probe's own interval.
     pub interval: Option<Duration>,
+    /// Whether its first run is within the probe's own interval, however seldom it runs: what it brings is waited for.
+    pub is_soon: bool,
     /// How long a run of it may take; `None` is the probe's own timeout.
     pub timeout: Option<Duration>,
     /// What becomes of the gauges of its last good run.
@@ -182,12 +184,18 @@ impl Cycle {
 
     /// A cycle at the probe's interval whose gauges go when it fails.
     pub const fn named(name: &'static str) -> Self {
-        Self { name, interval: None, timeout: None, on_failure: OnFailure::Replace }
+        Self { name, interval: None, is_soon: false, timeout: None, on_failure: OnFailure::Replace }
     }
 
     /// The same cycle with an interval of its own.
     pub const fn every(mut self, interval: Duration) -> Self {
         self.interval = Some(interval);
+        self
+    }
+
+    /// The same cycle, run once soon after the start.
+    pub const fn soon(mut self) -> Self {
+        self.is_soon = true;
         self
     }
 

@@ -24,9 +24,8 @@ const LARGE: usize = 5_000;
 pub(super) async fn repeat(watch: &Watch, cycle: Cycle, origin: Instant) {
     let interval = cycle.interval.unwrap_or(watch.common.interval);
     let mut runner = Runner::new(watch, cycle);
-    // What runs seldom runs once soon: nobody waits an hour for the first value of an hourly cycle.
     let first = || match watch.common.interval {
-        usual if usual < interval => Instant::now() + phase(&watch.id, cycle, usual),
+        usual if cycle.is_soon && usual < interval => Instant::now() + phase(&watch.id, cycle, usual),
         _ => first_due(origin + phase(&watch.id, cycle, interval), interval, Instant::now()),
     };
     let mut due = watch.kept.turn.due(cycle.name, interval).unwrap_or_else(first);

@@ -107,8 +107,11 @@ impl Probe for Backup {
 
     fn cycles(&self) -> Vec<Cycle> {
         let main = Cycle::MAIN.on_failure(OnFailure::Freeze);
-        let listing =
-            self.config.source.pace().map(|pace| Cycle::named(LISTING).every(pace.interval).within(pace.timeout));
+        let listing = self
+            .config
+            .source
+            .pace()
+            .map(|pace| Cycle::named(LISTING).every(pace.interval).soon().within(pace.timeout));
         listing.into_iter().chain([main]).collect()
     }
 
