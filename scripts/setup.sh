@@ -287,9 +287,18 @@ install_boringtun() {
 }
 
 # No package has an S3 server that is this small.
-install_versitygw() {
-    if [ -n "${MIDWATCH_VERSITYGW:-}" ] || have versitygw || [ -x "$cache/versitygw" ]; then return 0; fi
+lacks_versitygw() { [ "$purpose" = test ] && [ -z "${MIDWATCH_VERSITYGW:-}" ] && ! have versitygw && [ ! -x "$cache/versitygw" ]; }
+
+# Asked before anything is installed. Older versions cannot fetch the toolchain that versitygw wants.
+check_go() {
+    if ! lacks_versitygw; then return 0; fi
     have go || fail 'to build versitygw, a Go toolchain of version 1.21 or newer is needed'
+    minor=$(go env GOVERSION | sed 's/^go1\.\([0-9]*\).*/\1/')
+    [ "$minor" -ge 21 ] || fail "to build versitygw, Go 1.21 or newer is needed, and this is $(go env GOVERSION)"
+}
+
+install_versitygw() {
+    if ! lacks_versitygw; then return 0; fi
     say "building versitygw $VERSITYGW_VERSION (some minutes, once) to $cache"
     # Folders of its own: nobody else needs what is downloaded for this.
     GOPATH=$temporary/go GOCACHE=$temporary/go-cache GOFLAGS=-modcacherw GOBIN=$temporary/versitygw \
@@ -313,10 +322,11 @@ demo | test) ;;
 *) fail "unknown argument $purpose" ;;
 esac
 check_rust
+check_go
 install_packages
 install_mongod
 install_parser
 install_kafkas
 [ "$purpose" != test ] || install_cargo_deny
 [ "$purpose" != test ] || install_boringtun
-[ "$purpose" != test ] || install_versitygw
+install_versitygw
