@@ -51,7 +51,10 @@ impl Settings for Config {
             if good { Ok(()) } else { Err("must be from 1m to 31d".to_owned()) }
         });
         let node = section.checked("node", |node: &String| is_node(node));
-        let restores = section.optional::<String>("restores");
+        let restores = section.checked("restores", |restores: &String| {
+            let good = is_node(restores).is_ok() && *restores != job;
+            if good { Ok(()) } else { Err("must be the name of another job".to_owned()) }
+        });
         let source = source::Config::read(section);
         let longest = longest.unwrap_or(LONGEST).as_secs_f64();
         Some(Self { job, source: source?, schedule, grace, longest, node, restores })

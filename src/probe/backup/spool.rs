@@ -7,7 +7,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -66,11 +66,14 @@ pub fn make(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         made => made?,
     }
+    // By its descriptor: whoever owns the directory that it is in may put a link in its place at any moment.
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let made = OpenOptions::new().read(true).custom_flags(flags).open(dir)?;
     // What the mask has taken away.
-    fs::set_permissions(dir, Permissions::from_mode(0o770))?;
+    made.set_permissions(Permissions::from_mode(0o770))?;
     if let Some(parent) = dir.parent().and_then(|parent| fs::metadata(parent).ok()) {
         // Root may run a backup before the daemon, another user, was ever started. Nobody else can do this, or need to.
-        let _ = chown(dir, Some(parent.uid()), Some(parent.gid()));
+        let _ = fchown(&made, Some(parent.uid()), Some(parent.gid()));
     }
     Ok(())
 }

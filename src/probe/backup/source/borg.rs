@@ -7,22 +7,25 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use serde::Deserialize;
+use tempfile::TempDir;
 
 use super::child::{Call, Tool};
 use super::listed::{Listed, Moment, Text};
 use super::place::{Location, Nodes};
 use super::{Look, Pace};
 use crate::probe::backup::runs::{End, Outcome, Run, Seen};
-use crate::probe::{Failure, Reason, Shared};
+use crate::probe::{Failure, Reason, Shared, State};
 use crate::settings::{Secret, Section};
 use crate::sync::lock;
 
 /// Of so many of the newest archives everything is asked.
 const DETAILED: usize = 32;
+/// So many checkpoints may be among them.
+const CHECKPOINTS: usize = 8;
 
 /// Its keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,18 +64,19 @@ impl Config {
     }
 
     /// A command of Borg that changes nothing, about the archives that are meant. It does not ask anybody: there is nobody to answer.
-    fn call(&self, arguments: &[&str]) -> Call<'_> {
+    /// `cache` is where it keeps what it knows of the repository.
+    fn call(&self, arguments: &[&str], cache: &Path) -> Call<'_> {
         let answer = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
         let fixed = arguments.iter().chain(&["--json", "--bypass-lock"]).map(|argument| (*argument).to_owned());
         let archives = self.archives.iter().map(|pattern| format!("--glob-archives={pattern}"));
-        let cache = self.cache_dir.iter().map(|path| ("BORG_CACHE_DIR", path.to_string_lossy().into_owned()));
+        let cache = [("BORG_CACHE_DIR", cache.to_string_lossy().into_owned())];
         let answers = [
             ("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", answer(self.accept_unencrypted)),
             ("BORG_RELOCATED_REPO_ACCESS_IS_OK", answer(self.accept_relocated)),
         ];
         let mut call = Call {
             arguments: fixed.chain(archives).collect(),
-            variables: cache.chain(answers).collect(),
+            variables: cache.into_iter().chain(answers).collect(),
             secrets: self.passphrase.iter().map(|passphrase| ("BORG_PASSPHRASE", passphrase)).collect(),
             classify,
         };
@@ -100,7 +104,7 @@ pub(super) struct Answer {
     #[serde(default)]
     archives: Listed<Archive>,
     repository: Repository,
-    cache: Option<Cache>,
+    cache: Option<CacheInfo>,
 }
 
 #[derive(Deserialize)]
@@ -109,7 +113,7 @@ struct Repository {
 }
 
 #[derive(Deserialize)]
-struct Cache {
+struct CacheInfo {
     stats: CacheStats,
 }
 
@@ -163,7 +167,27 @@ pub(super) fn answer(bytes: &mut dyn Read) -> serde_json::Result<Answer> {
 /// Reads it.
 pub struct Reader {
     config: Config,
+    job: String,
+    state: State,
     known: Mutex<Known>,
+}
+
+/// Where Borg keeps its cache, for one reading. Its lock is not the repository's and is not bypassed: in the cache of whoever makes the
+/// backups, a listing would make them fail.
+enum Cache {
+    /// The same each time.
+    Kept(PathBuf),
+    /// Gone after the reading: beside a daemon, or without a state directory.
+    Fleeting(TempDir),
+}
+
+impl Cache {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Fleeting(folder) => folder.path(),
+        }
+    }
 }
 
 /// What is known from earlier readings.
@@ -178,13 +202,25 @@ struct Known {
 
 impl Reader {
     #[allow(clippy::unnecessary_wraps, reason = "other sources have something to refuse")]
-    pub(super) fn new(config: &Config, _job: &str, _shared: &Shared) -> Result<Self, String> {
-        Ok(Self { config: config.clone(), known: Mutex::default() })
+    pub(super) fn new(config: &Config, job: &str, shared: &Shared) -> Result<Self, String> {
+        Ok(Self { config: config.clone(), job: job.to_owned(), state: shared.state.clone(), known: Mutex::default() })
+    }
+
+    /// That of the configuration, or one of our own.
+    fn cache(&self) -> Result<Cache, Failure> {
+        let own = || self.state.own_dir().map(|dir| dir.join("borg").join(&self.job));
+        match self.config.cache_dir.clone().or_else(own) {
+            Some(path) => Ok(Cache::Kept(path)),
+            None => TempDir::with_prefix("midwatch-borg-")
+                .map(Cache::Fleeting)
+                .map_err(|error| Failure::new(Reason::Local, format!("no folder for Borg's cache: {error}"))),
+        }
     }
 
     pub(super) async fn read(&self, look: Look<'_>) -> Result<Seen, Failure> {
         let tool = &self.config.tool;
-        let list = tool.run(&self.config.call(&["list"]), look.ends, answer).await?;
+        let cache = self.cache()?;
+        let list = tool.run(&self.config.call(&["list"], cache.path()), look.ends, answer).await?;
         let (Listed { mut runs, mut stock, .. }, changed) = (list.archives, list.repository.last_modified);
         let mut known = lock(&self.known).clone();
         let is_listed: std::collections::BTreeSet<_> = runs.iter().map(|run| run.id.as_str()).collect();
@@ -195,15 +231,19 @@ impl Reader {
         let changed = changed.map(|changed| changed.0);
         let is_old = self.config.stats && (known.bytes.is_none() || known.changed != changed);
         if new > 0 || is_old {
-            let last = format!("--last={}", new.max(1));
+            // `info` counts checkpoints as well, which `list` does not show.
+            let last = format!("--last={}", new.max(1) + CHECKPOINTS);
             let arguments: &[&str] =
                 if self.config.stats { &["info", &last] } else { &["list", &last, "--format={end}{hostname}"] };
-            let details = tool.run(&self.config.call(arguments), look.ends, answer).await?;
+            let details = tool.run(&self.config.call(arguments, cache.path()), look.ends, answer).await?;
             known.archives.extend(details.archives.runs.into_iter().map(|run| (run.id.clone(), run)));
             known.bytes = details.cache.and_then(|cache| cache.stats.unique_csize);
             known.changed = changed;
         }
         stock.bytes = known.bytes;
+        // One that came between the two commands is told next time, when it is known how long it took.
+        let newest: Vec<_> = runs.iter().take(DETAILED).map(|run| run.id.clone()).collect();
+        runs.retain(|run| known.archives.contains_key(&run.id) || !newest.contains(&run.id));
         for run in &mut runs {
             if let Some(detailed) = known.archives.get(&run.id) {
                 run.clone_from(detailed);

@@ -120,7 +120,8 @@ struct Times {
 
 #[derive(Deserialize)]
 struct Info {
-    size: Option<u64>,
+    /// What was copied of the database, which `size` is all of.
+    delta: Option<u64>,
     repository: Option<Stored>,
 }
 
@@ -140,7 +141,7 @@ impl From<Backup> for Run {
             started: Some(seconds(backup.timestamp.start)),
             end: Some(End { at: seconds(backup.timestamp.stop), outcome }),
             size: backup.info.as_ref().and_then(|info| info.repository.as_ref()?.delta),
-            uncompressed: backup.info.as_ref().and_then(|info| info.size),
+            uncompressed: backup.info.as_ref().and_then(|info| info.delta),
             note: format!("{kind}{bad}"),
             ..Self::default()
         }
@@ -165,6 +166,8 @@ impl Stanza {
         const OK: i64 = 0;
         /// There are no backups yet.
         const EMPTY: i64 = 2;
+        /// The repositories' codes differ, also if one is well and another one still empty (pgBackRest, info.c).
+        const MIXED: i64 = 4;
         let is_good = |status: &Status| matches!(status.code, OK | EMPTY);
         let repositories = &self.repo.0;
         let bad = repositories.iter().find(|repository| !is_good(&repository.status));
@@ -172,7 +175,8 @@ impl Stanza {
             // What is in the other repositories would be the whole truth only if this one was empty.
             return Err(repository.failure());
         }
-        if !is_good(&self.status) {
+        let is_told_by_each = self.status.code == MIXED && !repositories.is_empty();
+        if !is_good(&self.status) && !is_told_by_each {
             return Err(Failure::new(Reason::Rejected, format!("pgbackrest: {}", self.status.words())));
         }
         let held = self.status.lock.backup.held.then(|| "a backup is running".to_owned());
