@@ -13,7 +13,7 @@ impl Settings for Config {
 }
 
 /// A fake Borg, which notes its arguments and prints the files `list`, `detail` or `info`.
-fn fake(keys: &str) -> (tempfile::TempDir, Reader) {
+fn fake(keys: &str) -> (TempDir, Reader) {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("borg");
     let script = "cd \"$(dirname \"$0\")\"; echo \"$*\" >>calls\ncase \"$*\" in info*) cat info;; *--last*) cat detail;; *) cat list;; esac";
