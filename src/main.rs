@@ -64,7 +64,9 @@ fn execute(cli: Cli) -> Result<Done, Error> {
             block_on(app::probe(&kind, &name, &config)).map(|(text, success)| Done::Printed(text, success))
         }
         Command::Backup { what: Backup::Run(wrap) } => app::backup::wrap(*wrap).map(Done::As),
-        Command::Backup { what: Backup::List { names, config } } => app::backup::list(&config, &names).map(good),
+        Command::Backup { what: Backup::List { names, config } } => {
+            app::backup::list(&config, &names).map(|(text, success)| Done::Printed(text, success))
+        }
         Command::Metrics { config } => app::metrics(config.as_deref()).map(good),
     }
 }
