@@ -184,9 +184,26 @@ async fn every_end_has_its_outcome() {
 
     pbm.begin("abandoned", &hosts[0], start + 20).await;
     shows(&daemon, "runs_in_progress", &[], 1.0).await;
-    pbm.update("pbmBackups", doc! { "opid": "abandoned" }, doc! { "$set": { "hb": at(now() - 40) } }).await;
+    let heard = async |seconds: i64| {
+        let hb = at(now() + seconds);
+        pbm.update("pbmBackups", doc! { "opid": "abandoned" }, doc! { "$set": { "hb": hb } }).await;
+    };
+    // Nobody is heard of for a while; then for long, and after all.
+    heard(-40).await;
+    shows(&daemon, "runs_in_progress", &[], 0.0).await;
+    heard(600).await;
+    let metrics = shows(&daemon, "runs_in_progress", &[], 1.0).await;
+    let lost = |metrics: &Metrics| metrics.get("midwatch_backup_runs_total", &[("outcome", "lost")]);
+    assert_eq!(lost(&metrics), Some(0.0));
+    heard(-400).await;
     let metrics = shows(&daemon, "runs_total", &[("outcome", "lost")], 1.0).await;
     assert_eq!(of_job(&metrics, "runs_in_progress"), Some(0.0));
+    heard(600).await;
+    let metrics = shows(&daemon, "runs_in_progress", &[], 1.0).await;
+    assert_eq!((lost(&metrics), metrics.get(RUNNING, &[("node", &hosts[0])])), (Some(1.0), Some(1.0)));
+    heard(-400).await;
+    let metrics = shows(&daemon, "runs_in_progress", &[], 0.0).await;
+    assert_eq!(lost(&metrics), Some(1.0));
 
     pbm.begin("deleted", &hosts[0], start + 30).await;
     shows(&daemon, "runs_in_progress", &[], 1.0).await;
