@@ -6,10 +6,12 @@
 //! # Layout
 //! - [`process`], [`ports`], [`binary`]: how a server is started, where it listens, where it comes from;
 //! - [`certificates`]: a certificate authority for tests;
-//! - [`mongodb`], [`kafka`], [`prometheus`], [`s3`], [`vpn`]: the servers; [`repositories`]: backups; [`openmetrics`]: a parser that is not ours;
+//! - [`mongodb`], [`kafka`], [`prometheus`], [`alertmanager`], [`s3`], [`vpn`]: the servers; [`repositories`]: backups; [`openmetrics`]: a parser that is not ours;
 //! - [`kubernetes`]: a made-up API server; [`net`], [`load`], [`clock`]: peers that misbehave, processes that starve a server, and a clock that steps;
+//! - [`rules`], [`webhook`]: alerting rules in fast motion, and where alerts arrive;
 //! - [`http`], [`until`]: one GET, for asking the servers, and waiting for something to become true.
 
+pub mod alertmanager;
 pub mod binary;
 pub mod certificates;
 pub mod clock;
@@ -26,9 +28,11 @@ pub mod ports;
 pub mod process;
 pub mod prometheus;
 pub mod repositories;
+pub mod rules;
 pub mod s3;
 pub mod vpn;
 mod wait;
+pub mod webhook;
 
 pub use error::{Error, Result};
 pub use wait::until;
