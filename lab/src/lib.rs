@@ -8,7 +8,7 @@
 //! - [`certificates`]: a certificate authority for tests;
 //! - [`mongodb`], [`kafka`], [`prometheus`], [`s3`], [`vpn`]: the servers; [`repositories`]: backups; [`openmetrics`]: a parser that is not ours;
 //! - [`kubernetes`]: a made-up API server; [`net`], [`load`], [`clock`]: peers that misbehave, processes that starve a server, and a clock that steps;
-//! - [`http`], [`until`]: one GET, for asking the servers, and waiting for something to become true.
+//! - [`http`], [`until`], [`script`]: one GET, for asking the servers, waiting for something to become true, and programs that a test makes up.
 
 pub mod binary;
 pub mod certificates;
@@ -27,8 +27,10 @@ pub mod process;
 pub mod prometheus;
 pub mod repositories;
 pub mod s3;
+mod script;
 pub mod vpn;
 mod wait;
 
 pub use error::{Error, Result};
+pub use script::script;
 pub use wait::until;
