@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-from tools import CACHE, DEPLOY, NAMESPACE, ROOT, Refused, base, chart, read, run, yaml
+from tools import CACHE, DEPLOY, NAMESPACE, ROOT, Refused, base, built, chart, read, run, yaml
 
 import jsonschema
 import kubernetes_validate
@@ -109,24 +109,26 @@ def difference(one, other, path=""):
 def valid():
     """every object is valid for Kubernetes 1.27 to 1.37 and two versions of the Prometheus Operator, unknown fields refused"""
     seen = set()
-    renderings = [base(), base("sharded", "kubernetes-source"), *(chart(*settings) for settings in VARIANTS)]
-    for each in (each for rendering in renderings for each in rendering.values()):
+    renderings = [(base("sharded", "kubernetes-source"), VERSIONS), (base(), VERSIONS)]
+    # It takes its time: of variants only the oldest and the newest version.
+    renderings += [(chart(*settings), [VERSIONS[0], VERSIONS[-1]]) for settings in VARIANTS]
+    for each, versions in ((each, versions) for rendering, versions in renderings for each in rendering.values()):
         # Most objects are the same in most variants.
         if (text := json.dumps(each, sort_keys=True)) in seen:
             continue
         seen.add(text)
-        yield from problems_of(each)
+        yield from problems_of(each, versions)
 
 
-def problems_of(each):
-    """What Kubernetes, or the operator, would say of an object."""
+def problems_of(each, versions):
+    """What these versions of Kubernetes, or the operator, would say of an object."""
     name = f"{each['kind']} {each['metadata']['name']}"
     if each["apiVersion"].startswith("monitoring.coreos.com/"):
         for schema in operator_schemas(each["kind"]):
             for error in jsonschema.Draft202012Validator(schema).iter_errors(each):
                 yield f"{name}: {error.json_path}: {error.message[:200]}"
         return
-    for version in VERSIONS:
+    for version in versions:
         try:
             kubernetes_validate.validate(each, version, strict=True)
         except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
@@ -214,4 +216,22 @@ def releases():
                 yield f"{kind} {name}"
 
 
-CHECKS = [generated, lint, same, valid, refused, dashboards, rules, releases]
+def documented():
+    """the overlay and the values that docs/DEPLOY.md shows are accepted, and do what it says"""
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/DEPLOY.md").read_text(), re.S)
+    [overlay] = [yaml.safe_load(block) for block in blocks if "kind: Kustomization" in block]
+    overlay["components"] = [component for block in blocks if block.startswith("components:") for component in yaml.safe_load(block)["components"]]
+    [values] = [yaml.safe_load(block) for block in blocks if block.startswith("image:")]
+    rendered = built(overlay, lambda path: path.removeprefix("../midwatch/deploy/"), {"midwatch.toml": "# mine\n"})
+    pods = [rendered, chart(*(f"{key}={json.dumps(value)}" for key, value in values.items()))]
+    for objects in pods:
+        image = objects["StatefulSet", NAMESPACE, "midwatch"]["spec"]["template"]["spec"]["containers"][0]["image"]
+        if not image.startswith("registry.example/midwatch:"):
+            yield f"the image is {image}"
+    if rendered["ConfigMap", NAMESPACE, "midwatch"]["data"] != {"midwatch.toml": "# mine\n"}:
+        yield "the overlay's configuration is not the one that is mounted"
+    if rendered["StatefulSet", NAMESPACE, "midwatch"]["spec"]["replicas"] != 3:
+        yield "the component is not applied"
+
+
+CHECKS = [generated, lint, same, valid, refused, dashboards, rules, releases, documented]

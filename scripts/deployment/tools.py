@@ -79,14 +79,19 @@ def chart(*settings, release="midwatch", version="1.34"):
 @functools.cache
 def base(*components):
     """What the base renders with such components, as an overlay of it."""
+    overlay = {"namespace": NAMESPACE, "resources": ["base"], "components": [f"components/{each}" for each in components]}
+    return built(overlay, lambda path: path, {})
+
+
+def built(overlay, place, files):
+    """What an overlay renders that has such files beside it; `place` tells what its paths are within deploy/."""
     with tempfile.TemporaryDirectory() as folder:
-        up = os.path.relpath(DEPLOY, pathlib.Path(folder).resolve())
-        overlay = {
-            "namespace": NAMESPACE,
-            "resources": [f"{up}/base"],
-            "components": [f"{up}/components/{each}" for each in components],
-        }
-        (pathlib.Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+        folder = pathlib.Path(folder).resolve()
+        up = os.path.relpath(DEPLOY, folder)
+        paths = {key: [f"{up}/{place(path)}" for path in overlay[key]] for key in ("resources", "components")}
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay | paths))
+        for name, text in files.items():
+            (folder / name).write_text(text)
         return objects(run("kustomize", "build", folder))
 
 
