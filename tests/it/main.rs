@@ -12,6 +12,7 @@ mod kafka;
 mod mongodb;
 mod prometheus;
 mod reload;
+mod shipped;
 mod soak;
 mod support;
 mod vpn;
