@@ -1,5 +1,7 @@
 //! What is shipped besides the program, dashboards and alerts, against a platform that a real midwatch watches.
 
+mod boards;
 pub mod platform;
+mod promql;
 mod queries;
 mod relay;
