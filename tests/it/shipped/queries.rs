@@ -219,7 +219,7 @@ async fn break_things(platform: &mut Platform, sources: &Sources, questions: &[Q
         question.is_quiet() && question.place != RELOADS && question.place != "Values left out" && !of_moves(question)
     };
     sources.until_all_have_data(questions.iter().filter(before_reload).collect()).await;
-    let narrow = platform.probes.replace("[probe.kafka.streams]\n", "[probe.kafka.streams]\nseries_per_metric = 40\n");
+    let narrow = platform.probes.replace("[probe.kafka.streams]\n", "[probe.kafka.streams]\nseries_per_metric = 5\n");
     assert_ne!(narrow, platform.probes);
     let (status, answer) = platform.daemon.reload(&narrow).await;
     assert_eq!(status, 200, "{answer}");
