@@ -2,6 +2,8 @@
 
 mod boards;
 mod contract;
+mod faults;
+mod fire;
 mod lint;
 pub mod platform;
 mod promql;
