@@ -1,13 +1,30 @@
 //! The table of faults: what people are told of each, through the shipped rules, a real Prometheus and a real Alertmanager with the
 //! shipped example. By platform, and each is healed before the next.
 
+use std::process::Command;
+use std::time::Duration;
+
+use lab::kafka::{Move, Record};
+use lab::mongodb::Standalone;
+use lab::prometheus::Options;
+use lab::vpn::{WireguardServer, available};
+
 use super::fire::{Expected, Watch, alert};
-use super::platform::{Plan, Platform};
-use crate::mongodb::starved::{HOGGED, QUIET};
+use super::platform::{KEEPS_UP, LAGS, Plan, Platform, TOPIC};
+use super::relay::Relay;
+use crate::backup::tell;
+use crate::mongodb::probe;
+use crate::support::{Metrics, Midwatch, Place, program};
+use crate::vpn;
 
 /// What the platform's probes have, and what these have instead: an owner whom the example knows, and no objective, whose windows of
 /// days would tell of one fault during the next.
 const COMMON: &str = "owner = \"night-shift\"\nslo = { objective = 0.99, latency = \"1500ms\" }\n";
+
+/// The topic of which a partition is moved.
+const MOVED: &str = "ledger";
+/// The token of the job that is told over HTTP.
+const TOKEN: &str = "a-token-of-these-tests-only";
 
 /// The platform's probes with another owner.
 fn owned(platform: &Platform, owner: &str) -> String {
@@ -21,11 +38,11 @@ async fn watched(plan: Plan, owner: &str) -> (Platform, Watch) {
     let platform = Platform::start(plan).await;
     let (status, said) = platform.daemon.reload(&owned(&platform, owner)).await;
     assert_eq!(status, 200, "{said}");
-    let all_well = |m: &crate::support::Metrics| {
+    let all_well = |m: &Metrics| {
         let all: Vec<_> = m.all("midwatch_probe_run_success", &[]).collect();
         (!all.is_empty() && all.iter().all(|sample| sample.value == 1.0)).then_some(())
     };
-    platform.daemon.until("all probes to be well", all_well).await;
+    let w = tokio::time::timeout(Duration::from_secs(40), platform.daemon.until("all probes to be well", all_well)).await; if w.is_err() { println!("{:#?}", platform.daemon.metrics().await.0.iter().filter(|s| s.name.contains("success") || s.name.contains("failures_total") && s.value>0.0).collect::<Vec<_>>()); println!("{}", platform.daemon.log()); panic!() }
     let watch = Watch::start(platform.scraping()).await;
     (platform, watch)
 }
@@ -54,4 +71,155 @@ async fn of_mongodb() {
     // Another one takes over within seconds: nobody need be woken.
     let step_down = async || set.step_down().await.unwrap();
     watch.fault("the primary stepped down", Expected::nothing(), step_down, async || {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_kafka() {
+    let (platform, watch) = watched(Plan { kafka: true, ..Plan::default() }, "streaming").await;
+    let streams = platform.kafka.as_ref().unwrap();
+    let (cluster, member) = (&streams.cluster, streams.member.as_ref().unwrap());
+    cluster.delete_group(LAGS).await.unwrap();
+    watch.nothing_is_told("a cluster that is well").await;
+
+    let of_group = [("probe", "streams"), ("consumergroup", KEEPS_UP), ("topic", TOPIC)];
+    let told = Expected::nothing()
+        .told("streaming-pager", alert("KafkaConsumerGroupStalled", "critical", &of_group))
+        .inhibited(alert("KafkaConsumerGroupLagSeconds", "warning", &of_group));
+    let stop = async || member.pause().await.unwrap();
+    watch.fault("a consumer stopped", told, stop, async || member.resume()).await;
+
+    // Nothing more arrives than what is let through, which is next to nothing.
+    cluster.create_topic_at(MOVED, &[&[1, 2]], &[]).await.unwrap();
+    for _ in 0..6 {
+        cluster.produce(MOVED, (0..50).map(|_| Record::new(0).size(100_000))).await.unwrap();
+    }
+    let moves = [Move { topic: MOVED, partition: 0, replicas: &[1, 3] }];
+    let stalled = [("probe", "streams"), ("topic", MOVED), ("partition", "0"), ("broker", "3")];
+    let told = Expected::nothing().told("streaming", alert("KafkaReassignmentStalled", "warning", &stalled));
+    let start = async || cluster.reassign(&moves, Some(1)).await.unwrap();
+    let cancel = async || cluster.cancel_moves(&moves).await.unwrap();
+    watch.fault("a reassignment stalled", told, start, cancel).await;
+
+    let broker = [("probe", "streams"), ("broker", "2")];
+    let told = Expected::nothing().told("streaming-pager", alert("KafkaBrokerDown", "critical", &broker));
+    let mend = async || cluster.restart(2).await.unwrap();
+    watch.fault("a broker killed", told, async || cluster.kill(2), mend).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_vpns() {
+    if !available().unwrap() {
+        return;
+    }
+    let (platform, watch) = watched(Plan { vpn: true, ..Plan::default() }, "network").await;
+    let tunnel = platform.vpn.as_ref().unwrap();
+    // As the example calls them: a gateway, and what lies behind it, which is WireGuard within WireGuard.
+    let (outer, inner) =
+        ["10.88.0.3/32", "10.88.0.4/32"].map(|allowed| tunnel.server.add_peer(allowed, false).unwrap()).into();
+    let client = WireguardServer::connect(&tunnel.network, &tunnel.server, &outer, "10.88.0.3/24").await.unwrap();
+    let relay = Relay::udp(&tunnel.network.client, (WireguardServer::INSIDE, WireguardServer::PORT).into()).await;
+    let behind = "owner = \"network\"\ninterval = \"5s\"\ntimeout = \"4500ms\"\nattempts = 2\n";
+    let behind = vpn::wireguard_at("warehouse", &relay.address(), tunnel.server.public_key(), &inner, behind);
+    let probes = owned(&platform, "network").replace("[probe.vpn.office]", "[probe.vpn.gateway]") + &behind;
+    platform.daemon.reload(&probes).await;
+    let up = |m: &Metrics| {
+        ["gateway", "warehouse"].iter().all(|probe| m.get("midwatch_vpn_up", &[("probe", probe)]) == Some(1.0))
+    };
+    platform.daemon.until("the gateway and what is behind it", |m| up(m).then_some(())).await;
+    watch.nothing_is_told("a tunnel that is well").await;
+
+    let of = |name, probe| alert(name, "critical", &[("probe", probe)]);
+    let told = Expected::nothing()
+        .told("network-pager", of("VpnDown", "gateway"))
+        .inhibited(of("ProbeDown", "gateway"))
+        .inhibited(of("VpnDown", "warehouse"))
+        .inhibited(of("ProbeDown", "warehouse"));
+    let freeze = async || tunnel.server.freeze().unwrap();
+    watch.fault("a tunnel down", told, freeze, async || tunnel.server.thaw().unwrap()).await;
+
+    let told = Expected::nothing()
+        .told("network-pager", of("VpnHandshakeOnly", "gateway"))
+        .inhibited(of("ProbeDown", "gateway"))
+        .inhibited(of("VpnDown", "warehouse"))
+        .inhibited(of("ProbeDown", "warehouse"));
+    let rule = format!("iifname \"{}\" drop", tunnel.server.interface());
+    let drop_all = async || tunnel.network.server.rules(&rule).unwrap();
+    watch.fault("a data plane down", told, drop_all, async || tunnel.network.server.rules("").unwrap()).await;
+    drop(client);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_backups() {
+    let place = Place::new();
+    place.write("token", TOKEN);
+    let job = "[probe.backup.nightly]\nsource = \"push\"\ntoken = { file = \"token\" }\nschedule = \"60s\"\n\
+               grace = \"1s\"\ninterval = \"1s\"\ntimeout = \"900ms\"\nowner = \"databases\"\n";
+    place.write("midwatch.toml", &place.text(job));
+    let daemon = place.launch("midwatch.toml", &[], Command::new(program()));
+    daemon.wait_ready().await;
+    let ping = async |event: &str| tell(&daemon.address, &format!("/ping/{TOKEN}/nightly{event}")).await;
+    let run = async || {
+        ping("/start").await;
+        ping("").await;
+    };
+    run().await;
+    let watch = Watch::start(Options::new([daemon.address.as_str()], Duration::from_secs(1)).job("midwatch")).await;
+    watch.nothing_is_told("a backup that is well").await;
+
+    let nightly = [("probe", "nightly")];
+    let told = Expected::nothing().told("databases-pager", alert("BackupFailed", "critical", &nightly));
+    watch.fault("a backup failed", told, async || ping("/fail").await, run).await;
+
+    let told = Expected::nothing()
+        .told("databases", alert("BackupMissedRun", "warning", &nightly))
+        .told("databases-pager", alert("BackupMissing", "critical", &nightly))
+        .inhibited(alert("BackupMissedRun", "warning", &nightly));
+    watch.last_fault("a backup missed", told).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_midwatch() {
+    let server = Standalone::start().await.unwrap();
+    let probes = probe("orders", &[server.host()], "interval = \"1s\"\ntimeout = \"900ms\"\ndiscover = false\n");
+    let first = Midwatch::start(&probes).await;
+    // Replicas share a file. What it says of addresses holds from the next start on, so that each has its own.
+    let place = Place::new();
+    let shared = place.text(&probes);
+    let load = async |text: &str| {
+        std::fs::write(first.config(), text).unwrap();
+        first.post_reload().await.0
+    };
+    assert_eq!(load(&shared).await, 200);
+    let mut second = place.launch(first.config().to_str().unwrap(), &[], Command::new(program()));
+    second.wait_ready().await;
+    let both = [first.address.as_str(), second.address.as_str()];
+    let watch = Watch::start(Options::new(both, Duration::from_secs(1)).job("midwatch")).await;
+    watch.nothing_is_told("two replicas that are well").await;
+
+    let bad = |address: &str| alert("ConfigReloadFailed", "warning", &[("instance", address)]);
+    let told = Expected::nothing().told("operators", bad(&first.address)).told("operators", bad(&second.address));
+    let spoil = async || assert_ne!(load(&format!("{shared}nonsense = 1\n")).await, 200);
+    let mend = async || assert_eq!(load(&shared).await, 200);
+    watch.fault("a bad configuration", told, spoil, mend).await;
+
+    let gone = |address: &str| alert("MidwatchInstanceDown", "warning", &[("instance", address)]);
+    let (here, there) = (first.address.clone(), second.address.clone());
+    let told = Expected::nothing().told("operators", gone(&there));
+    let daemon = std::cell::RefCell::new(&mut second);
+    let kill = async || {
+        let mut daemon = daemon.borrow_mut();
+        daemon.signal("KILL");
+        daemon.end().await;
+    };
+    let respawn = async || daemon.borrow_mut().respawn();
+    watch.fault("a replica of midwatch gone", told, kill, respawn).await;
+
+    let told = Expected::nothing()
+        .told("operators-pager", alert("MidwatchDown", "critical", &[]))
+        .inhibited(gone(&here))
+        .inhibited(gone(&there));
+    for midwatch in [&first, &second] {
+        midwatch.signal("STOP");
+    }
+    watch.last_fault("all of midwatch gone", told).await;
 }
