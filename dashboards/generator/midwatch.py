@@ -33,7 +33,7 @@ board.table("Probes", [
     ("took", "max by (type, probe) (midwatch_probe_last_duration_seconds{@})", "s"),
     ("last success", "time() - max by (type, probe) (midwatch_probe_last_success_timestamp_seconds{@})", "s"),
     ("whole run", "min by (type, probe) (midwatch_probe_run_success{@})", "none", YES_NO),
-    ("dropped", "max by (type, probe) (midwatch_series_dropped_total{@})", "short"),
+    ("dropped", "max by (type, probe) (increase(midwatch_series_dropped_total{@}[$__range]))", "short"),
 ], "How often probes run, and how their last run was.", size=(12, 8), link=("probe", "its objective", "/d/midwatch-slo?var-probe=${__data.fields.probe}&${datasource:queryparam}"))
 board.row("What it costs")
 board.series("Duration of scrapes (p99)", {"{{instance}}": "histogram_quantile(0.99, sum by (instance, le) (rate(midwatch_scrape_duration_seconds_bucket{#}[$__rate_interval])))"}, "s", size=(8, 8))

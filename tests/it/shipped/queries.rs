@@ -10,13 +10,6 @@ async fn every_query_returns_data() {
     let options = rules().into_iter().fold(platform.scraping(), lab::prometheus::Options::rules);
     let prometheus = Prometheus::with(options.exemplars()).await.unwrap();
     prometheus.wait_for("midwatch:probe_owner:info").await.unwrap();
-    platform
-        .daemon
-        .until("all probes to be well", |m| {
-            let all: Vec<_> = m.all("midwatch_probe_run_success", &[]).collect();
-            (all.len() == 10 && all.iter().all(|sample| sample.value == 1.0)).then_some(())
-        })
-        .await;
     println!("{}", std::process::id());
     if std::env::var_os("STAY").is_some() {
         println!("{} {}", prometheus.url(), platform.daemon.address);

@@ -20,7 +20,8 @@ pub struct Relay {
 impl Relay {
     /// Hands packets on, and the answers back to whoever sent the last one.
     pub async fn udp(namespace: &Namespace, to: SocketAddr) -> Self {
-        let (near, far) = (UdpSocket::bind(ANY).await.unwrap(), namespace.bind(ANY).unwrap());
+        let far = namespace.bind((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
+        let near = UdpSocket::bind(ANY).await.unwrap();
         let address = near.local_addr().unwrap();
         let task = tokio::spawn(async move {
             let (mut out, mut back) = ([0; 2048], [0; 2048]);
