@@ -14,6 +14,7 @@ use super::platform::{KEEPS_UP, LAGS, Plan, Platform, TOPIC};
 use super::relay::Relay;
 use crate::backup::tell;
 use crate::mongodb::probe;
+use crate::mongodb::starved::{HOGGED, QUIET};
 use crate::support::{Metrics, Midwatch, Place, program};
 use crate::vpn;
 
@@ -42,7 +43,23 @@ async fn watched(plan: Plan, owner: &str) -> (Platform, Watch) {
         let all: Vec<_> = m.all("midwatch_probe_run_success", &[]).collect();
         (!all.is_empty() && all.iter().all(|sample| sample.value == 1.0)).then_some(())
     };
-    let w = tokio::time::timeout(Duration::from_secs(40), platform.daemon.until("all probes to be well", all_well)).await; if w.is_err() { println!("{:#?}", platform.daemon.metrics().await.0.iter().filter(|s| s.name.contains("success") || s.name.contains("failures_total") && s.value>0.0).collect::<Vec<_>>()); println!("{}", platform.daemon.log()); panic!() }
+    let w =
+        tokio::time::timeout(Duration::from_secs(40), platform.daemon.until("all probes to be well", all_well)).await;
+    if w.is_err() {
+        println!(
+            "{:#?}",
+            platform
+                .daemon
+                .metrics()
+                .await
+                .0
+                .iter()
+                .filter(|s| s.name.contains("success") || s.name.contains("failures_total") && s.value > 0.0)
+                .collect::<Vec<_>>()
+        );
+        println!("{}", platform.daemon.log());
+        panic!()
+    }
     let watch = Watch::start(platform.scraping()).await;
     (platform, watch)
 }
@@ -52,25 +69,54 @@ async fn of_mongodb() {
     let (platform, watch) = watched(Plan { mongodb: true, backups: true, ..Plan::default() }, "databases").await;
     let (set, backups) = (platform.mongodb.as_ref().unwrap(), platform.backups.as_ref().unwrap());
     let hosts = set.hosts();
-    watch.nothing_is_told("a replica set that is well").await;
+    watch.calm("a replica set that is well").await;
 
-    let down = |host: &str| alert("ProbeDown", "critical", &[("probe", "orders"), ("target", host)]);
+    // Another one takes over within seconds: nobody need be woken.
+    let step_down = async || {
+        set.step_down().await.unwrap();
+        set.wait_settled().await.unwrap();
+    };
+    watch.fault("the primary stepped down", Expected::nothing(), step_down, async || {}).await;
+
     let victim = (set.primary().await.unwrap() + 1) % 3;
-    let told = Expected::nothing().told("databases-pager", down(&hosts[victim]));
+    let down = [("type", "mongodb"), ("probe", "orders"), ("target", hosts[victim].as_str())];
+    let told = || Expected::nothing().told("databases-pager", alert("ProbeDown", "critical", &down));
     let mend = async || {
         set.restart(victim).await.unwrap();
         set.wait_settled().await.unwrap();
     };
-    watch.fault("a member killed", told, async || set.kill(victim), mend).await;
+    watch.fault("a member killed", told(), async || set.kill(victim), mend).await;
+    let thaw = async || set.thaw(victim).unwrap();
+    watch.fault("a member frozen", told(), async || set.freeze(victim).unwrap(), thaw).await;
 
-    let told = Expected::nothing().told("databases-pager", down(&hosts[victim]));
-    watch
-        .fault("a member frozen", told, async || set.freeze(victim).unwrap(), async || set.thaw(victim).unwrap())
-        .await;
-
-    // Another one takes over within seconds: nobody need be woken.
-    let step_down = async || set.step_down().await.unwrap();
-    watch.fault("the primary stepped down", Expected::nothing(), step_down, async || {}).await;
+    // The night: a backup of a standby takes the member's processor.
+    let victim = hosts.iter().position(|host| *host == backups.node).unwrap();
+    while set.wait_settled().await.unwrap() == victim {
+        set.step_down().await.unwrap();
+    }
+    for member in 0..3 {
+        set.pin(member, if member == victim { HOGGED } else { QUIET }).unwrap();
+    }
+    lab::process::pin(platform.daemon.child.id().unwrap(), QUIET).unwrap();
+    watch.calm("members on processors of their own").await;
+    let stop = platform.daemon.place.folder.path().join("stop");
+    let data = set.log(victim).with_extension("");
+    let pack = format!("tar -c -C {} . 2>/dev/null | gzip -9 >/dev/null", data.display());
+    let script = format!(
+        "taskset -cp {HOGGED} $$ >/dev/null; for n in 1 2 3 4 5 6 7 8; do while [ ! -e {} ]; do {pack}; done & done; wait",
+        stop.display()
+    );
+    let slow = [("type", "mongodb"), ("probe", "orders"), ("member", backups.node.as_str()), ("phase", "hello")];
+    let told = Expected::nothing()
+        .told("databases", alert("MongoSlowDuringBackup", "warning", &slow))
+        .inhibited(alert("MongoConnectionSlow", "warning", &slow));
+    let mut dump = tokio::process::Command::from(backups.dump(&platform.daemon, &script));
+    let mut dump = dump.kill_on_drop(true).spawn().unwrap();
+    let end = async || {
+        std::fs::write(&stop, "").unwrap();
+        assert!(dump.wait().await.unwrap().success());
+    };
+    watch.fault("a backup on a starving node", told, async || {}, end).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +127,7 @@ async fn of_kafka() {
     cluster.delete_group(LAGS).await.unwrap();
     watch.nothing_is_told("a cluster that is well").await;
 
-    let of_group = [("probe", "streams"), ("consumergroup", KEEPS_UP), ("topic", TOPIC)];
+    let of_group = [("type", "kafka"), ("probe", "streams"), ("consumergroup", KEEPS_UP), ("topic", TOPIC)];
     let told = Expected::nothing()
         .told("streaming-pager", alert("KafkaConsumerGroupStalled", "critical", &of_group))
         .inhibited(alert("KafkaConsumerGroupLagSeconds", "warning", &of_group));
@@ -94,14 +140,20 @@ async fn of_kafka() {
         cluster.produce(MOVED, (0..50).map(|_| Record::new(0).size(100_000))).await.unwrap();
     }
     let moves = [Move { topic: MOVED, partition: 0, replicas: &[1, 3] }];
-    let stalled = [("probe", "streams"), ("topic", MOVED), ("partition", "0"), ("broker", "3")];
+    let stalled = [("type", "kafka"), ("probe", "streams"), ("topic", MOVED), ("partition", "0"), ("broker", "3")];
     let told = Expected::nothing().told("streaming", alert("KafkaReassignmentStalled", "warning", &stalled));
     let start = async || cluster.reassign(&moves, Some(1)).await.unwrap();
     let cancel = async || cluster.cancel_moves(&moves).await.unwrap();
     watch.fault("a reassignment stalled", told, start, cancel).await;
 
-    let broker = [("probe", "streams"), ("broker", "2")];
-    let told = Expected::nothing().told("streaming-pager", alert("KafkaBrokerDown", "critical", &broker));
+    // The canary, which writes through every broker as clients do, misses it as well.
+    let broker = [("type", "kafka"), ("probe", "streams"), ("broker", "2")];
+    let canary = [("type", "kafka_canary"), ("probe", "streams"), ("target", "2")];
+    let lacking = [("type", "kafka"), ("probe", "streams")];
+    let told = Expected::nothing()
+        .told("streaming-pager", alert("KafkaBrokerDown", "critical", &broker))
+        .told("streaming-pager", alert("ProbeDown", "critical", &canary))
+        .inhibited(alert("KafkaUnderReplicated", "warning", &lacking));
     let mend = async || cluster.restart(2).await.unwrap();
     watch.fault("a broker killed", told, async || cluster.kill(2), mend).await;
 }
@@ -126,22 +178,25 @@ async fn of_vpns() {
         ["gateway", "warehouse"].iter().all(|probe| m.get("midwatch_vpn_up", &[("probe", probe)]) == Some(1.0))
     };
     platform.daemon.until("the gateway and what is behind it", |m| up(m).then_some(())).await;
+    let (gateway, warehouse) = (tunnel.addresses()[0].clone(), relay.address());
     watch.nothing_is_told("a tunnel that is well").await;
 
-    let of = |name, probe| alert(name, "critical", &[("probe", probe)]);
-    let told = Expected::nothing()
-        .told("network-pager", of("VpnDown", "gateway"))
-        .inhibited(of("ProbeDown", "gateway"))
-        .inhibited(of("VpnDown", "warehouse"))
-        .inhibited(of("ProbeDown", "warehouse"));
+    let server = |name, probe| {
+        let label = if name == "ProbeDown" { "target" } else { "server" };
+        let address = if probe == "gateway" { &gateway } else { &warehouse };
+        alert(name, "critical", &[("type", "vpn"), ("probe", probe), (label, address)])
+    };
+    // What is not told because the gateway explains it.
+    let behind = |told: Expected| {
+        told.inhibited(server("ProbeDown", "gateway"))
+            .inhibited(server("VpnDown", "warehouse"))
+            .inhibited(server("ProbeDown", "warehouse"))
+    };
+    let told = behind(Expected::nothing().told("network-pager", server("VpnDown", "gateway")));
     let freeze = async || tunnel.server.freeze().unwrap();
     watch.fault("a tunnel down", told, freeze, async || tunnel.server.thaw().unwrap()).await;
 
-    let told = Expected::nothing()
-        .told("network-pager", of("VpnHandshakeOnly", "gateway"))
-        .inhibited(of("ProbeDown", "gateway"))
-        .inhibited(of("VpnDown", "warehouse"))
-        .inhibited(of("ProbeDown", "warehouse"));
+    let told = behind(Expected::nothing().told("network-pager", server("VpnHandshakeOnly", "gateway")));
     let rule = format!("iifname \"{}\" drop", tunnel.server.interface());
     let drop_all = async || tunnel.network.server.rules(&rule).unwrap();
     watch.fault("a data plane down", told, drop_all, async || tunnel.network.server.rules("").unwrap()).await;
@@ -166,7 +221,7 @@ async fn of_backups() {
     let watch = Watch::start(Options::new([daemon.address.as_str()], Duration::from_secs(1)).job("midwatch")).await;
     watch.nothing_is_told("a backup that is well").await;
 
-    let nightly = [("probe", "nightly")];
+    let nightly = [("type", "backup"), ("probe", "nightly")];
     let told = Expected::nothing().told("databases-pager", alert("BackupFailed", "critical", &nightly));
     watch.fault("a backup failed", told, async || ping("/fail").await, run).await;
 

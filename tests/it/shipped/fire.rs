@@ -30,13 +30,13 @@ pub fn alert(name: &str, severity: &str, labels: &[(&str, &str)]) -> Alert {
     Alert(format!("{name} {severity} {}", labels.join(" ")))
 }
 
-/// All labels matter but who scraped, and `type` and `owner`, which follow from the probe.
+/// All labels matter but who scraped, and the owner, by whom it was sent where it arrived.
 fn named<'l>(labels: impl IntoIterator<Item = (&'l String, &'l String)> + Clone) -> Alert {
     let of = |wanted: &str| {
         let found = labels.clone().into_iter().find(|(name, _)| *name == wanted);
         found.map_or("", |(_, value)| value.as_str())
     };
-    let apart = ["alertname", "severity", "job", "type", "owner"];
+    let apart = ["alertname", "severity", "job", "owner"];
     let rest: Vec<_> = labels.clone().into_iter().filter(|(name, _)| !apart.contains(&name.as_str())).collect();
     let rest: Vec<_> = rest.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     alert(of("alertname"), of("severity"), &rest)
@@ -161,7 +161,7 @@ impl Watch {
     }
 
     /// Waits until nothing fires and nothing is about to, and Alertmanager knows.
-    async fn calm(&self, what: &str) {
+    pub async fn calm(&self, what: &str) {
         let waiting = until("calm", PATIENCE, async || {
             let seen = self.seen(usize::MAX).await;
             let known = self.alertmanager.alerts().await.map_err(|error| error.to_string())?;
