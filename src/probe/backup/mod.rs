@@ -9,6 +9,7 @@ mod clerk;
 mod clocks;
 mod collect;
 mod config;
+mod forward;
 #[doc(hidden)]
 pub mod fuzz;
 mod held;
@@ -44,7 +45,7 @@ use self::held::Held;
 use self::ledger::{Files, Ledger, Unwritten};
 use self::runs::Seen;
 use self::source::{Look, Source};
-use super::{Cycle, Failure, OnFailure, Probe, Reason, Shared, State};
+use super::{BoxFuture, Cycle, Elsewhere, Failure, OnFailure, Probe, Reason, Shared, State};
 use crate::metrics::{Desc, Live, Recorder};
 use crate::settings::{Secret, Section, Settings as _};
 use crate::sync::lock;
@@ -143,6 +144,13 @@ impl Probe for Backup {
             // What is told is entered at once, not when a cycle is due.
             Source::Exec(told) | Source::Push(told) => told.listen(&self.clerk()).await,
             source => source.serve().await,
+        }
+    }
+
+    fn refer(&self, to: &Elsewhere) -> Option<BoxFuture<'static, ()>> {
+        match &self.source {
+            Source::Exec(told) | Source::Push(told) => Some(told.refer(&self.config.job, &self.state, to)),
+            _ => None,
         }
     }
 

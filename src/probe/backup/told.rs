@@ -47,6 +47,34 @@ pub enum What {
 }
 
 impl Told {
+    /// What a path ends in that tells this over HTTP.
+    pub fn action(&self) -> &'static str {
+        match self.what {
+            What::Start => "/start",
+            What::Success => "",
+            What::Failure => "/fail",
+            What::Log => "/log",
+        }
+    }
+
+    /// All but that and the note, as the query of a URL.
+    pub fn query(&self) -> String {
+        let seconds = |value: Option<f64>| value.map(|value| format!("{value:.6}"));
+        let whole = |value: Option<u64>| value.map(|value| value.to_string());
+        let pairs = [
+            ("rid", Some(self.rid.clone())),
+            ("node", self.node.as_deref().map(escaped)),
+            ("started", seconds(self.started)),
+            ("ended", seconds(self.ended)),
+            ("duration", seconds(self.duration)),
+            ("cpu_seconds", seconds(self.cpu_seconds)),
+            ("peak_memory", whole(self.peak_memory)),
+            ("size", whole(self.size)),
+        ];
+        let pairs = pairs.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+        pairs.collect::<Vec<_>>().join("&")
+    }
+
     /// What the message means for the books; `now` is when it came, in unix seconds. Nothing, if it has come before.
     pub fn events(&self, books: &Books, now: f64) -> Vec<Event> {
         let known = self.known(books);
@@ -137,6 +165,12 @@ impl Told {
         }
         run.plausible(now)
     }
+}
+
+/// All but letters, digits and the marks that mean nothing in a query (RFC 3986, section 2.3) as escapes.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// Whether a sender can mean that time: not one that has not come yet, nor one of a clock that was never set. In unix seconds.

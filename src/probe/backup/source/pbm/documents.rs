@@ -48,6 +48,8 @@ pub(super) struct Entry {
     pub(super) start: i64,
     /// When somebody who works on it was heard of last, in unix seconds.
     pub(super) heartbeat: Option<f64>,
+    /// The replica sets that it has.
+    pub(super) sets: Vec<String>,
 }
 
 /// Reads a document of `pbmBackups` or `pbmRestores`. `spell` says how a node is written.
@@ -75,7 +77,8 @@ pub(super) fn entry(document: &RawDocument, kind: Kind, spell: impl Fn(&str) -> 
         note: note(document, name),
         ..Run::default()
     };
-    Some(Entry { run, start, heartbeat: timestamp(document, "hb").map(|hb| f64::from(hb.0)) })
+    let sets = parts(document, "replsets").filter_map(|set| text(set, "name")).map(clean).collect();
+    Some(Entry { run, start, heartbeat: timestamp(document, "hb").map(|hb| f64::from(hb.0)), sets })
 }
 
 /// How a run ended that has this status; `None` for one that goes on.

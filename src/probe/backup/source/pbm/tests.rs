@@ -44,7 +44,8 @@ fn entry(document: &RawDocumentBuf) -> Entry {
 
 #[test]
 fn a_backup_that_ended_is_read_whole() {
-    let Entry { run, start, heartbeat } = entry(&backup("done", 30));
+    let Entry { run, start, heartbeat, sets } = entry(&backup("done", 30));
+    assert_eq!(sets, ["rs0", "rs1", "rs2", "rs3"]);
     assert_eq!((start, heartbeat), (START, Some(as_of(30))));
     assert_eq!((run.id.as_str(), run.started), ("691f9f0d", Some(as_of(0))));
     assert_eq!(run.end, Some(End { at: as_of(30), outcome: Outcome::Success }));
@@ -210,7 +211,7 @@ fn storage_is_never_asked_for() {
         queries::config(),
         queries::pitr(),
         queries::chunks(std::iter::empty()),
-        queries::base(super::coverage::Stretch { start: (1, 0), end: (2, 0) }),
+        queries::base(super::coverage::Stretch { start: (1, 0), end: (2, 0) }, None),
     ];
     for find in finds {
         let fields: Vec<_> = find.fields.iter().map(|field| field.unwrap()).collect();
