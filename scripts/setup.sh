@@ -307,7 +307,7 @@ install_versitygw() {
     if ! lacks_versitygw; then return 0; fi
     say "building versitygw $VERSITYGW_VERSION (some minutes, once) to $cache"
     mkdir -p "$cache"
-    # Folders of its own, because nobody else needs what is downloaded for this, and where there is room for 2 GB.
+    # Folders of its own, because nobody else needs what is downloaded for this, and where there is room for 1 GB.
     build=$(mktemp -d "$cache/.build.XXXXXX")
     GOPATH=$build/go GOCACHE=$build/cache GOTMPDIR=$build GOFLAGS=-modcacherw GOBIN=$build/bin \
         go install -trimpath -ldflags '-s -w' "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION" \
