@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join;
+
 use super::{Attended, Look, Name, Paced};
 use crate::door::Doors;
 use crate::probe::backup::clerk::Clerk;
+use crate::probe::backup::forward::Forward;
 use crate::probe::backup::push::Desk;
 use crate::probe::backup::runs::Seen;
-use crate::probe::{Failure, Shared};
+use crate::probe::{BoxFuture, Elsewhere, Failure, Shared, State};
 use crate::settings::{Secret, Section};
 
 /// Its keys.
@@ -64,6 +67,17 @@ impl Reader {
         };
         let _attended = self.desk.attend(&self.doors, clerk, token.expose());
         self.desk.report().await;
+    }
+
+    /// Has messages about the job told to the shard that it belongs to, for ever: those over HTTP, and records in the spool.
+    pub(in crate::probe::backup) fn refer(&self, job: &str, state: &State, to: &Elsewhere) -> BoxFuture<'static, ()> {
+        let token = self.token.clone().filter(|token| !token.is_placeholder());
+        let forward = Forward { job: job.to_owned(), state: state.clone(), token: token.clone(), to: to.clone() };
+        let (doors, desk) = (self.doors.clone(), Arc::clone(&self.desk));
+        Box::pin(async move {
+            let _referred = token.map(|token| desk.refer(&doors, (&forward.job, token.expose()), &forward.to));
+            join(desk.report(), forward.repeat()).await;
+        })
     }
 }
 

@@ -12,6 +12,9 @@ use crate::probe::net::clean;
 
 /// A heartbeat that is older than so many seconds is that of nobody (`StaleFrameSec`).
 pub(super) const STALE: f64 = 30.0;
+/// Work whose heartbeat is older than so many seconds is given up though its lock is still there: a server may elect a primary, and an
+/// agent may be restarted or wait for a full disk, and go on.
+pub(super) const GONE: f64 = 300.0;
 /// So many nodes, replica sets and conditions of one document are looked at.
 const PARTS: usize = 64;
 /// The last second of the year 9999: later times are nobody's.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::coverage::{Coverage, Stretch, Time, gaps};
-use super::documents::{self, Agent, Entry, Kind, Lock, STALE};
+use super::documents::{self, Agent, Entry, GONE, Kind, Lock, STALE};
 use super::queries;
 use crate::probe::backup::runs::{End, Outcome, Pitr, PitrSet, Run, Seen, Stock};
 use crate::probe::mongodb::{Deployment, Session};
@@ -276,15 +276,20 @@ fn is_stale(heartbeat: f64, as_of: f64) -> bool {
     heartbeat + STALE < as_of
 }
 
-/// The run of an entry: where it goes on by its locks, if the entry does not say yet, and lost if nobody works on it any more.
+/// The run of an entry: where it goes on by its locks, if the entry does not say yet, and lost if nobody works on it any more: it has had
+/// no heartbeat and has no lock, or it has had no heartbeat for long.
 pub(super) fn run(entry: Entry, locks: &[Lock], as_of: f64) -> Run {
     let Entry { mut run, heartbeat, .. } = entry;
     if run.end.is_some() {
         return run;
     }
     if let Some(heartbeat) = heartbeat.filter(|heartbeat| is_stale(*heartbeat, as_of)) {
-        run.end = Some(End { at: heartbeat.max(run.started.unwrap_or(0.0)), outcome: Outcome::Lost });
-        return run;
+        let is_locked = locks.iter().any(|lock| lock.id == run.id);
+        if !is_locked || heartbeat + GONE < as_of {
+            run.end = Some(End { at: heartbeat.max(run.started.unwrap_or(0.0)), outcome: Outcome::Lost });
+            return run;
+        }
+        run.is_silent = true;
     }
     if run.node.is_none() {
         let of_run = locks.iter().filter(|lock| lock.id == run.id && !is_stale(lock.heartbeat, as_of));

@@ -112,11 +112,22 @@ fn odd_documents_are_no_harm() {
 }
 
 #[test]
-fn a_backup_without_a_heartbeat_is_lost() {
+fn a_backup_without_a_heartbeat_is_lost_when_nobody_can_come_back_to_it() {
     let running = entry(&backup("running", 20));
-    assert_eq!(run(running.clone(), &[], as_of(50)).end, None, "30 seconds are not too long");
-    let lost = run(running, &[], as_of(51));
-    assert_eq!(lost.end, Some(End { at: as_of(20), outcome: Outcome::Lost }));
+    let lock = rawdoc! { "type": "backup", "replset": "rs0", "node": "a:1", "opid": "691f9f0d", "hb": hb(20) };
+    let locks = [documents::lock(&lock, spell).unwrap()];
+    let look = |locks: &[_], now| {
+        let run = run(running.clone(), locks, as_of(now));
+        (run.end, run.is_silent)
+    };
+    let lost = Some(End { at: as_of(20), outcome: Outcome::Lost });
+    for locks in [&locks[..], &[]] {
+        assert_eq!(look(locks, 50), (None, false), "30 seconds are not too long");
+    }
+    assert_eq!(look(&[], 51), (lost, false), "nobody holds its lock");
+    assert_eq!(look(&locks, 51), (None, true));
+    assert_eq!(look(&locks, 320), (None, true));
+    assert_eq!(look(&locks, 321), (lost, false));
     let done = entry(&backup("done", 20));
     assert_eq!(run(done.clone(), &[], as_of(9_000)), done.run);
 }
