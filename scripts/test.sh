@@ -27,7 +27,26 @@ licences() {
 }
 
 rules() {
-    promtool check rules --lint=all --lint-fatal alerts/*.yml && promtool test rules alerts/tests/*.yml
+    promtool check rules --lint=all --lint-fatal alerts/*.yml && promtool test rules alerts/tests/*.yml &&
+        amtool check-config "$routes" >/dev/null &&
+        is_told databases owner=databases severity=warning &&
+        is_told databases-pager owner=databases severity=critical &&
+        is_told streaming-pager owner=streaming severity=critical &&
+        is_told network owner=network severity=warning &&
+        is_told chat owner=network severity=info &&
+        is_told operators owner=somebody severity=warning &&
+        is_told operators-pager alertname=MidwatchDown severity=critical
+}
+
+# Whether alerts with these labels go to that receiver.
+routes=alerts/alertmanager/alertmanager.yml
+is_told() {
+    local receiver=$1
+    shift
+    amtool config routes test --config.file "$routes" --verify.receivers="$receiver" "$@" >/dev/null 2>&1 || {
+        echo "$routes does not send alerts with $* to $receiver" >&2
+        return 1
+    }
 }
 
 dashboards() {

@@ -2,6 +2,8 @@
 
 from panels import UP_DOWN, YES_NO, Board, steps
 
+RESULT = [{"type": "value", "options": {"0": {"text": "failed", "color": "red", "index": 0}, "1": {"text": "good", "color": "green", "index": 1}}}]
+
 BOARD = board = Board("backup", "midwatch / Backups", "When the last good backup was, how long it took, where it ran, and what else was slow meanwhile.", probe="backup")
 
 
@@ -19,13 +21,14 @@ board.stat("Stored", f"sum({top('stored_bytes')})", "bytes", "All complete backu
 board.stat("Sources that cannot be read", f"count({top('source_up')} == 0) or vector(0)", about="Jobs of which nothing new is known.", thresholds=steps("green", (1, "orange")))
 board.table("Jobs", [
     ("last success", f"time() - {top('last_success_timestamp_seconds')}", "s"),
+    ("last start", f"time() - {top('last_start_timestamp_seconds')}", "s"),
     ("expected every", top("expected_interval_seconds"), "s"),
     ("grace", top("grace_seconds"), "s"),
     ("took", top("last_duration_seconds"), "s"),
     ("size", top("last_size_bytes"), "bytes"),
     ("uncompressed", top("last_uncompressed_bytes"), "bytes"),
     ("memory", top("last_peak_memory_bytes"), "bytes"),
-    ("last run", top("last_run_success"), "none", [{"type": "value", "options": {"0": {"text": "failed", "color": "red", "index": 0}, "1": {"text": "good", "color": "green", "index": 1}}}]),
+    ("last run", top("last_run_success"), "none", RESULT),
     ("kept", top("retained"), "short"),
     ("oldest kept", f"time() - {top('oldest_timestamp_seconds')}", "s"),
     ("source", top("source_up"), "none", UP_DOWN),
@@ -55,6 +58,7 @@ board.series("Duration", {
     "{{probe}} high": "max by (probe) (quantile_over_time(0.9, midwatch_backup_last_duration_seconds{@}[14d]))"}, "s", "Of the last run, with the median and the ninth decile of two weeks.")
 board.series("Size", {"{{probe}}": top("last_size_bytes"), "{{probe}} usual": "max by (probe) (quantile_over_time(0.5, midwatch_backup_last_size_bytes{@}[14d]))"}, "bytes",
              "Of the last good backup, with the median of two weeks.")
+board.timeline("Last run", top("last_run_success"), "{{probe}}", RESULT, size=(24, 6))
 board.series("Results", {"{{probe}} {{outcome}}": "max by (probe, outcome) (increase(midwatch_backup_runs_total{@}[$__rate_interval])) > 0"}, "short", size=(8, 8), decimals=0)
 board.series("Duration by outcome (p90)", {"{{probe}} {{outcome}}": "histogram_quantile(0.9, sum by (probe, outcome, le) (increase(midwatch_backup_duration_seconds_bucket{@}[$__range])))"}, "s", size=(8, 8))
 board.series("Phases (mean)", {"{{probe}} {{phase}}": "sum by (probe, phase) (increase(midwatch_backup_phase_duration_seconds_sum{@}[$__range])) / sum by (probe, phase) (increase(midwatch_backup_phase_duration_seconds_count{@}[$__range]))"}, "s", size=(8, 8))

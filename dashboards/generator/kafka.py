@@ -17,9 +17,10 @@ def top(labels, metric, matchers="", function="max"):
 
 
 board.row("Now")
-board.stat("Brokers", top("", "kafka_brokers"))
-board.stat("Partitions offline", f"sum({top('', 'kafka_cluster_offline_partitions')})", thresholds=steps("green", (1, "red")))
-board.stat("Under-replicated", f"sum({top('', 'kafka_cluster_under_replicated_partitions')})", thresholds=steps("green", (1, "orange")))
+board.stat("Brokers", f"sum({top('', 'kafka_brokers')})", size=(3, 4))
+board.stat("Partitions", f"sum({top('', 'kafka_cluster_partitions')})", "short", size=(3, 4))
+board.stat("Partitions offline", f"sum({top('', 'kafka_cluster_offline_partitions')})", thresholds=steps("green", (1, "red")), size=(3, 4))
+board.stat("Under-replicated", f"sum({top('', 'kafka_cluster_under_replicated_partitions')})", thresholds=steps("green", (1, "orange")), size=(3, 4))
 board.stat("Greatest lag", f"max({top('consumergroup, topic', 'kafka_consumergroup_lag_seconds_max', G)})", "s", thresholds=steps("green", (60, "orange"), (300, "red")))
 board.stat("Partitions that move", f"sum({top('', 'kafka_reassignment_partitions_in_progress')})", thresholds=steps("green", (1, "blue")))
 board.stat("Records lost (canary)", "sum(max by (probe, broker) (increase(kafka_canary_records_lost_total{@}[$__range]))) or vector(0)", decimals=0, thresholds=steps("green", (1, "red")))
@@ -86,6 +87,14 @@ board.table("Brokers", [("address", top("id, address", "kafka_broker_info"), "no
             link=("id", "this cluster alone", "/d/midwatch-kafka?var-probe=${__data.fields.probe}&${datasource:queryparam}"))
 board.series("Busiest partition over the mean", {"{{topic}}": top("topic", "kafka_topic_hot_partition_ratio", T)}, "none", size=(8, 8))
 board.series("Spread of partitions' rates", {"{{topic}}": top("topic", "kafka_topic_partition_rate_cv", T)}, "none", size=(8, 8))
+board.table("Topics", [
+    ("partitions", top("topic", "kafka_topic_partitions", T), "none"),
+    ("replicas of each", top("topic", "kafka_topic_replication_factor", T), "none"),
+    ("size", top("topic", "kafka_topic_size_bytes", T), "bytes"),
+    ("busiest partition", top("topic", "kafka_topic_hot_partition_id", T), "none"),
+    ("busiest over the mean", top("topic", "kafka_topic_hot_partition_ratio", T), "none"),
+], "Every topic: its partitions, and which of them receives most.", size=(16, 8), sort="size",
+    link=("topic", "this topic alone", "/d/midwatch-kafka?var-topic=${__data.fields.topic}&${datasource:queryparam}"))
 board.table("Hot partitions", [("hot", f"{top('topic, partition', 'kafka_topic_partition_hot', T)} == 1", "none", YES_NO)],
             "Partitions that receive far more than the others of their topic.", size=(8, 8),
             link=("topic", "this topic alone", "/d/midwatch-kafka?var-topic=${__data.fields.topic}&${datasource:queryparam}"))
@@ -107,6 +116,23 @@ board.series("Connection to brokers (p90)", {"broker {{broker}} {{phase}}":
              "histogram_quantile(0.9, sum by (broker, phase, le) (rate(kafka_broker_connect_duration_seconds_bucket{@}[$__rate_interval])))"}, "s", size=(8, 8), exemplars=True)
 board.series("Failed connections", {"broker {{broker}} {{phase}} {{reason}}": "sum by (broker, phase, reason) (rate(kafka_broker_connect_failures_total{@}[$__rate_interval]))"}, "ops", size=(8, 8))
 board.series("Addresses of advertised names", {"broker {{broker}}": top("broker", "kafka_broker_addresses")}, "none", size=(8, 8), decimals=0)
+
+board.timeline("Controller", top("broker", "kafka_cluster_controller"), "broker {{broker}}", YES_NO, size=(16, 8))
+board.row("Partitions", collapsed=True)
+board.table("Partitions", [
+    ("leader", top("topic, partition", "kafka_topic_partition_leader", T), "none"),
+    ("preferred leads", top("topic, partition", "kafka_topic_partition_leader_is_preferred", T, "min"), "none", YES_NO),
+    ("replicas", top("topic, partition", "kafka_topic_partition_replicas", T), "none"),
+    ("in sync", top("topic, partition", "kafka_topic_partition_in_sync_replica", T, "min"), "none"),
+    ("under-replicated", top("topic, partition", "kafka_topic_partition_under_replicated_partition", T), "none", YES_NO),
+    ("records", f"{top('topic, partition', 'kafka_topic_partition_current_offset', T)} - {top('topic, partition', 'kafka_topic_partition_oldest_offset', T)}", "short"),
+], "Every partition of the chosen topics: who leads, who follows, and how many records are retained.", size=(16, 12),
+    link=("topic", "this topic alone", "/d/midwatch-kafka?var-topic=${__data.fields.topic}&${datasource:queryparam}"))
+board.table("Partitions that cannot be used", [
+    ("offline", top("topic, partition", "kafka_topic_partition_offline", T), "none", YES_NO),
+    ("below min.insync", top("topic, partition", "kafka_topic_partition_under_min_isr", T), "none", YES_NO),
+], "Partitions that have no leader, or too few replicas for producers with acks=all.", size=(8, 12),
+    link=("topic", "this topic alone", "/d/midwatch-kafka?var-topic=${__data.fields.topic}&${datasource:queryparam}"))
 
 board.row("Canary")
 board.series("Through the cluster (p99)", {

@@ -22,10 +22,10 @@ board.table("Instances", [
 ], "Every instance, its version and configuration.", size=(24, 7), hidden=("Value #A",), link=("instance", "this instance alone", "/d/midwatch-midwatch?var-instance=${__data.fields.instance}&${datasource:queryparam}"))
 board.series("Probes", {"{{instance}}": "midwatch_probes_owned{#}", "of the configuration": "max(midwatch_probes_loaded{#})"}, "none",
              "How many probes each instance runs, and how many there are: shards have them between them, full replicas all of them each.",
-             size=(12, 7), decimals=0)
-board.table("Missing shards", [
-    ("missing", "max by (job, shard, shards) (midwatch_shard_expected{#}) unless on (job, shard, shards) max by (job, shard, shards) (midwatch_shard_info{#})", "none"),
-], "Shards that others know of, and that no chosen instance is. Empty while all is well, and without shards.", size=(12, 7), hidden=("missing",))
+             size=(20, 7), decimals=0)
+board.stat("Missing shards", "count(max by (job, namespace, shard, shards) (midwatch_shard_expected{#}) unless on (job, namespace, shard, shards) "
+           "max by (job, namespace, shard, shards) (midwatch_shard_info{#})) or vector(0)",
+           about="Shards that others know of, and that no chosen instance is.", size=(4, 7), thresholds=steps("green", (1, "red")))
 board.row("Configuration")
 board.series("Reloads", {"{{instance}} {{result}}": "sum by (instance, result) (increase(midwatch_config_reloads_total{#}[$__rate_interval]))"}, "short", size=(8, 8), decimals=0)
 board.timeline("Files", "min by (instance, file) (midwatch_config_file_ok{#})", "{{instance}} {{file}}", YES_NO, size=(16, 8))
@@ -39,7 +39,7 @@ board.table("Probes", [
     ("took", "max by (type, probe) (midwatch_probe_last_duration_seconds{@})", "s"),
     ("last success", "time() - max by (type, probe) (midwatch_probe_last_success_timestamp_seconds{@})", "s"),
     ("whole run", "min by (type, probe) (midwatch_probe_run_success{@})", "none", YES_NO),
-    ("dropped", "max by (type, probe) (midwatch_series_dropped_total{@})", "short"),
+    ("dropped", "max by (type, probe) (increase(midwatch_series_dropped_total{@}[$__range]))", "short"),
 ], "How often probes run, and how their last run was.", size=(12, 8), link=("probe", "its objective", "/d/midwatch-slo?var-probe=${__data.fields.probe}&${datasource:queryparam}"))
 board.row("What it costs")
 board.series("Duration of scrapes (p99)", {"{{instance}}": "histogram_quantile(0.99, sum by (instance, le) (rate(midwatch_scrape_duration_seconds_bucket{#}[$__rate_interval])))"}, "s", size=(8, 8))

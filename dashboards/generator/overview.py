@@ -30,7 +30,7 @@ board.table("Probes", [
 ], "Every target: whether it is up, how long a twentieth of its runs takes at least, when it ran last, and who owns it.", size=(24, 10),
     link=("probe", "its dashboard", "/d/midwatch-${__data.fields.detail}?var-probe=${__data.fields.probe}&${datasource:queryparam}"), hidden=("Value #D",))
 board.table("Failures by reason", [
-    ("failures", "sum by (type, probe, target, reason) (increase(midwatch_probe_failures_total{@}[$__range])) > 0", "short"),
+    ("failures", "max by (type, probe, target, reason) (increase(midwatch_probe_failures_total{@}[$__range])) > 0", "short"),
 ], "Why runs failed within the chosen time.", size=(12, 8), sort="failures",
     link=("probe", "its objective", "/d/midwatch-slo?var-probe=${__data.fields.probe}&${datasource:queryparam}"))
 board.alerts("Alerts", "Alerts that fire, or are about to.")

@@ -43,7 +43,7 @@ def steps(*bounds):
 class Board:
     """A dashboard. Panels are placed from left to right, a new line when one is full."""
 
-    def __init__(self, name, title, about, probe=None, variables=(), annotations=True):
+    def __init__(self, name, title, about, probe=None, variables=()):
         self.name, self.title, self.about = name, title, about
         self.panels, self.x, self.y, self.line = [], 0, 0, 0
         self.collapsed = None
@@ -56,7 +56,7 @@ class Board:
             self.variables.append(self.query("probe", "Probe", text))
         for name, label, text in variables:
             self.variables.append(self.query(name, label, self.select(text)))
-        self.annotations = self.common_annotations() if annotations else []
+        self.annotations = self.common_annotations(outages=bool(probe))
 
     # Queries
 
@@ -87,12 +87,14 @@ class Board:
         return {"name": name, "datasource": SOURCE, "enable": enable, "hide": False, "iconColor": colour, "expr": self.select(query),
                 "step": "30s", "titleFormat": title, "textFormat": text, "useValueForTime": False}
 
-    def common_annotations(self):
+    def common_annotations(self, outages):
         return [
-            self.annotation("Outages", "max by (type, probe, target) (midwatch_probe_success{@}) == 0", "red", "{{type}} {{probe}} is down", "{{target}}", enable=False),
+            # Where everything is shown, they would be all that is seen.
+            self.annotation("Outages", "max by (type, probe, target) (midwatch_probe_success{@}) == 0", "red", "{{type}} {{probe}} is down", "{{target}}", enable=outages),
             self.annotation("Backups", "max by (probe, node) (midwatch_backup_running{#}) == 1", "purple", "backup {{probe}}", "{{node}}"),
             self.annotation("Reloads", "changes(midwatch_config_last_reload_success_timestamp_seconds{#}[2m]) > 0", "blue", "configuration read anew", "{{instance}}"),
-            self.annotation("Restarts", "changes(process_start_time_seconds{#}[5m]) > 0", "orange", "midwatch restarted", "{{instance}}"),
+            # By its age, because after a restart the same midwatch may be another instance.
+            self.annotation("Restarts", "time() - process_start_time_seconds{#} < 60", "orange", "midwatch restarted", "{{instance}}"),
         ]
 
     # Places
@@ -131,7 +133,9 @@ class Board:
     def series(self, title, queries, unit, about=None, size=(12, 8), stack=False, thresholds=None, exemplars=False, decimals=None, least=None):
         """Lines over time; `queries` maps legends to queries."""
         extra = {"exemplar": True} if exemplars else {}
-        custom = {"drawStyle": "line", "fillOpacity": 20 if stack else 5, "lineWidth": 1, "showPoints": "never", "spanNulls": False,
+        custom = {"drawStyle": "line", "fillOpacity": 20 if stack else 5, "lineWidth": 1, "showPoints": "never",
+                  # In ms: probes that run seldom have no rate between two runs.
+                  "spanNulls": 300_000,
                   "stacking": {"mode": "normal" if stack else "none", "group": "A"}}
         defaults = {"color": {"mode": "palette-classic"}}
         if thresholds:

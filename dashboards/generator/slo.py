@@ -7,12 +7,14 @@ BOARD = board = Board("slo", "midwatch / Objectives", "What probes promise, and 
 GOOD = 'sum by (type, probe) (increase(midwatch_probe_slo_events_total{@, result="good"}[%s]))'
 ALL = "sum by (type, probe) (increase(midwatch_probe_slo_events_total{@}[%s]))"
 BUDGET = "(1 - max by (type, probe) (midwatch_probe_slo_objective_ratio{@}))"
-BURN = ('(1 - sum by (type, probe) (rate(midwatch_probe_slo_events_total{@, result="good"}[%s])) '
-        "/ sum by (type, probe) (rate(midwatch_probe_slo_events_total{@}[%s]))) / " + BUDGET)
+
+
+def burn(window):
+    return f"(1 - {GOOD % window} / {ALL % window}) / {BUDGET}"
 
 
 def left(window):
-    return f"1 - (1 - {GOOD % window} / {ALL % window}) / {BUDGET}"
+    return f"1 - {burn(window)}"
 
 
 board.row("Objectives")
@@ -27,7 +29,7 @@ board.series("Error budget left", {"{{type}} {{probe}}": left("30d")}, "percentu
 board.series("Events by result", {"{{result}}": "sum by (result) (rate(midwatch_probe_slo_events_total{@}[$__rate_interval]))"}, "ops", stack=True)
 board.row("Burn rate")
 for window, factor in (("1h", 14.4), ("6h", 6), ("3d", 1)):
-    board.series(f"Burn rate over {window}", {"{{type}} {{probe}}": BURN % (window, window)}, "none",
+    board.series(f"Burn rate over {window}", {"{{type}} {{probe}}": burn(window)}, "none",
                  f"How many times too fast the budget is spent. From {factor} on, and if it goes on, an alert fires.",
                  size=(8, 8), thresholds=steps("green", (factor, "red")), least=0)
 board.row("Where it is spent")

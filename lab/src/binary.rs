@@ -49,6 +49,8 @@ pub const FAKETIME: Installed = Installed {
 pub const DNSMASQ: Program = Program { name: "dnsmasq", variable: "MIDWATCH_DNSMASQ" };
 /// Prometheus' server.
 pub const PROMETHEUS: Program = Program { name: "prometheus", variable: "MIDWATCH_PROMETHEUS" };
+/// Alertmanager, under the name that Debian gives it.
+pub const ALERTMANAGER: Program = Program { name: "prometheus-alertmanager", variable: "MIDWATCH_ALERTMANAGER" };
 /// Prometheus' client for Python, as a wheel: Python reads it as it is.
 pub const PROMETHEUS_CLIENT: Library =
     Library { file: "prometheus_client-0.26.0-py3-none-any.whl", variable: "MIDWATCH_PROMETHEUS_CLIENT" };

@@ -6,10 +6,12 @@
 //! # Layout
 //! - [`process`], [`ports`], [`binary`]: how a server is started, where it listens, where it comes from;
 //! - [`certificates`]: a certificate authority for tests;
-//! - [`mongodb`], [`kafka`], [`prometheus`], [`s3`], [`vpn`]: the servers; [`repositories`]: backups; [`openmetrics`]: a parser that is not ours;
+//! - [`mongodb`], [`kafka`], [`prometheus`], [`alertmanager`], [`s3`], [`vpn`]: the servers; [`repositories`]: backups; [`openmetrics`]: a parser that is not ours;
 //! - [`kubernetes`]: a made-up API server; [`net`], [`load`], [`clock`]: peers that misbehave, processes that starve a server, and a clock that steps;
-//! - [`http`], [`until`]: one GET, for asking the servers, and waiting for something to become true.
+//! - [`rules`], [`webhook`]: alerting rules in fast motion, and where alerts arrive;
+//! - [`http`], [`until`], [`script`]: one GET, for asking the servers, waiting for something to become true, and programs that a test makes up.
 
+pub mod alertmanager;
 pub mod binary;
 pub mod certificates;
 pub mod clock;
@@ -26,9 +28,13 @@ pub mod ports;
 pub mod process;
 pub mod prometheus;
 pub mod repositories;
+pub mod rules;
 pub mod s3;
+mod script;
 pub mod vpn;
 mod wait;
+pub mod webhook;
 
 pub use error::{Error, Result};
+pub use script::script;
 pub use wait::until;

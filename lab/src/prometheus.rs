@@ -20,7 +20,10 @@ pub struct Options {
     interval: Duration,
     native_histograms: bool,
     exemplars: bool,
+    job: String,
     rules: Vec<PathBuf>,
+    evaluation: Duration,
+    alertmanager: Option<String>,
     port: Option<u16>,
 }
 
@@ -28,7 +31,24 @@ impl Options {
     /// Scrapes `/metrics` of these targets (`host:port`) in this interval.
     pub fn new<T: Into<String>>(targets: impl IntoIterator<Item = T>, interval: Duration) -> Options {
         let targets = targets.into_iter().map(Into::into).collect();
-        Options { targets, interval, native_histograms: false, exemplars: false, rules: Vec::new(), port: None }
+        Options {
+            targets,
+            interval,
+            native_histograms: false,
+            exemplars: false,
+            job: "lab".to_owned(),
+            rules: Vec::new(),
+            evaluation: interval,
+            alertmanager: None,
+            port: None,
+        }
+    }
+
+    /// The label `job` of all series; `lab` unless said.
+    #[must_use]
+    pub fn job(mut self, name: &str) -> Options {
+        name.clone_into(&mut self.job);
+        self
     }
 
     /// Turns native histograms on: Prometheus then asks for protobuf.
@@ -45,10 +65,24 @@ impl Options {
         self
     }
 
-    /// Evaluates the rules of a file, in the scrape interval.
+    /// Evaluates the rules of a file, besides those of others that were given. A relative path is relative to nothing of use.
     #[must_use]
     pub fn rules(mut self, file: impl Into<PathBuf>) -> Options {
         self.rules.push(file.into());
+        self
+    }
+
+    /// How often rules are evaluated; as often as targets are scraped unless said.
+    #[must_use]
+    pub fn evaluation_interval(mut self, interval: Duration) -> Options {
+        self.evaluation = interval;
+        self
+    }
+
+    /// Sends alerts to an Alertmanager (`host:port`), and again after two seconds while they fire.
+    #[must_use]
+    pub fn alertmanager(mut self, address: impl Into<String>) -> Options {
+        self.alertmanager = Some(address.into());
         self
     }
 
@@ -63,8 +97,9 @@ impl Options {
     fn configuration(&self) -> String {
         let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
         let interval = format!("{}ms", self.interval.as_millis());
+        let evaluation = format!("{}ms", self.evaluation.as_millis());
         let mut text = format!(
-            "global:\n  scrape_interval: {interval}\n  scrape_timeout: {interval}\n  evaluation_interval: {interval}\n"
+            "global:\n  scrape_interval: {interval}\n  scrape_timeout: {interval}\n  evaluation_interval: {evaluation}\n"
         );
         if !self.rules.is_empty() {
             text.push_str("rule_files:\n");
@@ -72,7 +107,12 @@ impl Options {
         for file in &self.rules {
             let _ = writeln!(text, "  - {}", quoted(&file.display().to_string()));
         }
-        text.push_str("scrape_configs:\n  - job_name: lab\n    static_configs:\n      - targets:\n");
+        if let Some(address) = &self.alertmanager {
+            let target = quoted(address);
+            let _ = writeln!(text, "alerting:\n  alertmanagers:\n    - static_configs:\n        - targets: [{target}]");
+        }
+        let job = quoted(&self.job);
+        let _ = writeln!(text, "scrape_configs:\n  - job_name: {job}\n    static_configs:\n      - targets:");
         for target in &self.targets {
             let _ = writeln!(text, "          - {}", quoted(target));
         }
@@ -118,6 +158,9 @@ impl Prometheus {
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
             .arg(format!("--web.listen-address={}", port.address()))
             .log(folder.path().join("prometheus.log"));
+        if options.alertmanager.is_some() {
+            launch = launch.arg("--rules.alert.resend-delay=2s");
+        }
         let features = [(options.native_histograms, "native-histograms"), (options.exemplars, "exemplar-storage")];
         for (_, feature) in features.iter().filter(|(wanted, _)| *wanted) {
             launch = launch.arg(format!("--enable-feature={feature}"));

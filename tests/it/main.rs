@@ -13,6 +13,7 @@ mod mongodb;
 mod prometheus;
 mod reload;
 mod shard;
+mod shipped;
 mod soak;
 mod support;
 mod vpn;

@@ -12,6 +12,7 @@ mod config;
 mod forward;
 #[doc(hidden)]
 pub mod fuzz;
+mod held;
 mod ledger;
 mod metrics;
 mod push;
@@ -40,6 +41,7 @@ use self::books::{Books, Counted, Event};
 use self::clerk::Clerk;
 use self::clocks::{Clocks, Trust};
 use self::config::Config;
+use self::held::Held;
 use self::ledger::{Ledger, Unwritten};
 use self::runs::Seen;
 use self::source::{Look, Source};
@@ -73,6 +75,15 @@ struct Memory {
     heard: f64,
     /// Both clocks as the schedule was judged last.
     clocks: Clocks,
+}
+
+impl Memory {
+    /// Takes what the source held from the books, as long as it has not been read.
+    fn remember(&mut self, books: &Books) {
+        if self.held.is_none() {
+            self.held = books.held().map(|(_, held)| held.seen());
+        }
+    }
 }
 
 /// The cycle that reads a source which is expensive to read.
@@ -215,7 +226,10 @@ impl Backup {
         let (ledger, state) = (Arc::clone(&self.ledger), self.state.clone());
         let (config, memory) = (Arc::clone(&self.config), Arc::clone(&self.memory));
         let commit = move || {
-            let plan = |books: &Books| plan(&Job { books, config: &config, memory: &memory, now: now() });
+            let plan = |books: &Books| {
+                lock(&memory).remember(books);
+                plan(&Job { books, config: &config, memory: &memory, now: now() })
+            };
             let entered = ledger.commit(&state, &config.job, Unwritten::Enter, plan);
             entered.and_then(|(counted, written)| {
                 lock(&memory).counted.extend(counted);
@@ -276,35 +290,45 @@ struct Job<'j> {
 impl Job<'_> {
     /// What a reading of the source means.
     fn heard(&self, seen: &Seen) -> Vec<Event> {
-        let mut events = self.books.sourced(self.config.source.name().label(), self.now);
-        if events.is_empty() {
-            return self.books.plan(seen, self.now, self.config.longest);
+        let (was_suspended, is_sure) = {
+            let memory = lock(self.memory);
+            let was_suspended = memory.held.as_ref().is_some_and(|held| held.is_suspended);
+            (was_suspended, memory.clocks.trusts(self.now, Instant::now()))
+        };
+        let set_back = self.books.ahead(self.now).filter(|_| is_sure);
+        let first = self.books.sourced(self.config.history(), self.now).into_iter().chain(set_back);
+        let mut events = self.books.after(first, |books| books.plan(seen, self.now, self.config.longest));
+        // What was due while nobody wanted it is not judged once somebody does again.
+        events.extend(self.books.skip(self.now).filter(|_| was_suspended && !seen.is_suspended));
+        let held = Held::of(seen);
+        if held.is_due(self.books.held().map(|(at, known)| (self.now - at, known))) {
+            events.push(Event::Held { at: self.now, held: Box::new(held) });
         }
-        let mut books = self.books.clone();
-        for event in &events {
-            books.apply(event);
-        }
-        events.extend(books.plan(seen, self.now, self.config.longest));
         events
     }
 
     /// The verdict on due times, unless it cannot be known just now: the source is not read, or the clock was set.
     fn judge(&self) -> Vec<Event> {
         let mut memory = lock(self.memory);
-        let Some(schedule) = self.config.schedule(memory.held.as_ref()) else { return Vec::new() };
+        let schedule = self.config.schedule(memory.held.as_ref());
         let is_suspended = memory.held.as_ref().is_some_and(|held| held.is_suspended);
-        let hold = Duration::from_secs_f64(schedule.grace.clamp(30.0, 3600.0));
-        let verdict = match memory.clocks.look(self.now, Instant::now(), hold) {
-            Trust::Jumped => self.books.skip(self.now),
-            Trust::Sure if memory.is_up == Some(true) => self.books.judge(&schedule, self.now, memory.heard),
-            Trust::Sure | Trust::Unsure => None,
+        let hold = Duration::from_secs_f64(self.config.grace.clamp(30.0, 3600.0));
+        let trust = memory.clocks.look(self.now, Instant::now(), hold);
+        let set_back = self.books.ahead(self.now).filter(|_| trust == Trust::Sure);
+        let judge = |books: &Books| {
+            let schedule = schedule.as_ref()?;
+            match trust {
+                Trust::Jumped => books.skip(self.now),
+                Trust::Sure if memory.is_up == Some(true) => books.judge(schedule, self.now, memory.heard),
+                Trust::Sure | Trust::Unsure => None,
+            }
         };
         let excused = |event| match event {
             // Nobody wanted those runs.
             Event::Judged { until, .. } if is_suspended => Event::Judged { until, missed: 0 },
             event => event,
         };
-        verdict.into_iter().map(excused).collect()
+        self.books.after(set_back, |books| judge(books).map(excused).into_iter().collect())
     }
 }
 

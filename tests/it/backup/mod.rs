@@ -5,7 +5,7 @@ mod exec;
 mod files;
 mod kubernetes;
 mod night;
-mod pbm;
+pub mod pbm;
 mod push;
 mod repositories;
 mod s3;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::support::request;
 
 /// Tells something over HTTP as curl does with `--retry`: again until it is taken.
-async fn tell(address: &str, path: &str) {
+pub async fn tell(address: &str, path: &str) {
     for _ in 0..1200 {
         match request(address, "POST", path).await {
             Some((200, _)) => return,

@@ -16,7 +16,8 @@ const RUNS: &str = "midwatch_backup_runs_total";
 const RUNNING: &str = "midwatch_backup_running";
 const SOURCE_UP: &str = "midwatch_backup_source_up";
 
-fn now() -> i64 {
+/// The wall clock in seconds.
+pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
 }
 
@@ -26,7 +27,7 @@ fn at(seconds: i64) -> Bson {
 }
 
 /// A job's section.
-fn job(name: &str, hosts: &[String], rest: &str) -> String {
+pub fn job(name: &str, hosts: &[String], rest: &str) -> String {
     let hosts: Vec<_> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
     let hosts = hosts.join(", ");
     format!(
@@ -35,13 +36,29 @@ fn job(name: &str, hosts: &[String], rest: &str) -> String {
 }
 
 /// What PBM would write.
-struct Pbm {
+pub struct Pbm {
     client: Client,
 }
 
 impl Pbm {
     async fn of(set: &ReplicaSet) -> Self {
-        Self { client: set.client(set.wait_primary().await.unwrap(), None).unwrap() }
+        Self::by(set, None).await
+    }
+
+    /// Writes as that user.
+    pub async fn by(set: &ReplicaSet, user: Option<&User>) -> Self {
+        Self { client: set.client(set.wait_primary().await.unwrap(), user).unwrap() }
+    }
+
+    /// A good backup of an hour ago, point-in-time recovery since, and an agent at each of these nodes.
+    pub async fn show_all(&self, nodes: &[String]) {
+        let start = now() - 3_600;
+        self.insert("pbmBackups", [backup("of before", "done", start, 60)]).await;
+        self.insert("pbmConfig", [doc! { "storage": {}, "pitr": { "enabled": true }, "epoch": at(start) }]).await;
+        self.insert("pbmPITRChunks", [chunk("lab", start, now() - 30)]).await;
+        self.insert("pbmLockOp", [doc! { "type": "pitr", "replset": "lab", "node": &nodes[0], "hb": at(now() + 600) }])
+            .await;
+        self.insert("pbmAgents", nodes.iter().map(|node| agent(node, true))).await;
     }
 
     async fn insert(&self, collection: &str, documents: impl IntoIterator<Item = Document>) {
@@ -60,14 +77,14 @@ impl Pbm {
     }
 
     /// The lock of a backup at a node, and the backup's document before any node has reported.
-    async fn begin(&self, opid: &str, node: &str, start: i64) {
+    pub async fn begin(&self, opid: &str, node: &str, start: i64) {
         self.insert("pbmBackups", [backup(opid, "starting", start, 0)]).await;
         let lock = doc! { "type": "backup", "replset": "lab", "node": node, "opid": opid, "hb": at(now() + 600) };
         self.insert("pbmLock", [lock]).await;
     }
 
     /// The backup goes over to another status, `seconds` after its start.
-    async fn turn(&self, opid: &str, status: &str, (start, seconds): (i64, i64), mut set: Document) {
+    pub async fn turn(&self, opid: &str, status: &str, (start, seconds): (i64, i64), mut set: Document) {
         set.extend(doc! { "status": status, "last_transition_ts": start + seconds, "hb": at(now() + 600) });
         let condition = doc! { "timestamp": start + seconds, "status": status };
         self.update("pbmBackups", doc! { "opid": opid }, doc! { "$set": set, "$push": { "conditions": condition } })

@@ -42,7 +42,7 @@ fn state(metrics: &Metrics, probe: &str, member: &str) -> Option<String> {
 }
 
 /// The keys of a login over TLS as the user that needs no privileges.
-fn login_over_tls(set: &ReplicaSet) -> String {
+pub fn login_over_tls(set: &ReplicaSet) -> String {
     let user = User::midwatch();
     let password = set.folder().join("password");
     std::fs::write(&password, &user.password).unwrap();

@@ -57,7 +57,7 @@ fn ask(network: &Network, config: &Path, name: &str) -> (bool, String) {
 }
 
 /// A probe's section: its protocol and server, then further lines.
-fn probe(name: &str, protocol: &str, server: &str, rest: &str) -> String {
+pub fn probe(name: &str, protocol: &str, server: &str, rest: &str) -> String {
     format!("[probe.vpn.{name}]\nprotocol = \"{protocol}\"\nserver = \"{server}\"\n{rest}\n\n")
 }
 
@@ -70,7 +70,7 @@ fn wireguard(name: &str, server: &WireguardServer, peer: &Peer, rest: &str) -> S
 }
 
 /// The same somewhere else, or with another key of the server.
-fn wireguard_at(name: &str, address: &str, key: &str, peer: &Peer, rest: &str) -> String {
+pub fn wireguard_at(name: &str, address: &str, key: &str, peer: &Peer, rest: &str) -> String {
     let shared = peer.preshared_key.as_ref();
     let shared = shared.map(|path| format!("preshared_key = {{ file = \"{}\" }}\n", path.display()));
     let own = format!("private_key = {{ file = \"{}\" }}\nserver_public_key = \"{key}\"\n", peer.private_key.display());
@@ -78,7 +78,7 @@ fn wireguard_at(name: &str, address: &str, key: &str, peer: &Peer, rest: &str) -
 }
 
 /// The keys that trust an authority and expect the lab's name.
-fn trusting(ca_file: &Path) -> String {
+pub fn trusting(ca_file: &Path) -> String {
     format!("tls = {{ ca_file = \"{}\", server_name = \"vpn.lab.example\" }}\n", ca_file.display())
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join;
 
-use super::{Look, Name, Pace};
+use super::{Attended, Look, Name, Paced};
 use crate::door::Doors;
 use crate::probe::backup::clerk::Clerk;
 use crate::probe::backup::forward::Forward;
@@ -28,11 +28,9 @@ impl Config {
         }
         Some(Self { token })
     }
-
-    pub(super) fn pace(&self) -> Option<Pace> {
-        None
-    }
 }
+
+impl Paced for Config {}
 
 /// Whether it can be part of a path, and takes for ever to guess.
 fn is_token(token: &Secret) -> Result<(), String> {
@@ -61,10 +59,6 @@ impl Reader {
         Ok(Seen::default())
     }
 
-    pub(super) async fn serve(&self) {
-        std::future::pending::<()>().await;
-    }
-
     /// Takes messages over HTTP and has them entered, for ever.
     pub(in crate::probe::backup) async fn listen(&self, clerk: &Clerk) {
         // In place of a secret that is not there, nothing opens the door.
@@ -85,8 +79,6 @@ impl Reader {
             join(desk.report(), forward.repeat()).await;
         })
     }
-
-    pub(super) fn concerns(&self) -> Vec<String> {
-        Vec::new()
-    }
 }
+
+impl Attended for Reader {}

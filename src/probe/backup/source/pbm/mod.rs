@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use self::documents::Kind;
 use self::gather::{Gathering, State};
-use super::{Look, Pace};
+use super::{Attended, Look, Paced};
 use crate::probe::backup::runs::Seen;
 use crate::probe::mongodb::{Access, Deployment, Session};
 use crate::probe::{Failure, Shared};
@@ -38,11 +38,9 @@ impl Config {
         let kind = if section.has("restores") { Kind::Restores } else { Kind::Backups };
         Some(Self { access: Arc::new(Access::read(section)?), kind })
     }
-
-    pub(super) fn pace(&self) -> Option<Pace> {
-        None
-    }
 }
+
+impl Paced for Config {}
 
 /// Reads it.
 pub struct Reader {
@@ -86,12 +84,6 @@ impl Reader {
         self.deployment.keep(session);
         Ok(seen)
     }
-
-    pub(super) async fn serve(&self) {
-        std::future::pending::<()>().await;
-    }
-
-    pub(super) fn concerns(&self) -> Vec<String> {
-        Vec::new()
-    }
 }
+
+impl Attended for Reader {}

@@ -1,0 +1,7 @@
+//! What is shipped besides the program, dashboards and alerts, against a platform that a real midwatch watches.
+
+mod faults;
+mod fire;
+pub mod platform;
+mod queries;
+mod relay;
