@@ -280,6 +280,13 @@ impl Drop for Server {
     }
 }
 
+/// The CPUs that this process may use.
+pub fn cpus() -> Result<Vec<usize>> {
+    let set = rustix::thread::sched_getaffinity(None)
+        .map_err(|error| Error::Io { what: "asking for CPUs".to_owned(), source: error.into() })?;
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
+}
+
 /// Confines every thread of a process to one CPU. Threads that it starts later inherit this.
 pub fn pin(pid: u32, cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();

@@ -165,11 +165,7 @@ impl Books {
     }
 
     /// Events that come first, and those that are planned with the books as they are then.
-    pub fn after(
-        &self,
-        first: impl IntoIterator<Item = Event>,
-        plan: impl FnOnce(&Self) -> Vec<Event>,
-    ) -> Vec<Event> {
+    pub fn after(&self, first: impl IntoIterator<Item = Event>, plan: impl FnOnce(&Self) -> Vec<Event>) -> Vec<Event> {
         let mut events: Vec<_> = first.into_iter().collect();
         if events.is_empty() {
             return plan(self);

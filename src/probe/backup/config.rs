@@ -70,7 +70,8 @@ impl Settings for Config {
         let source = source?;
         let rarely = source.pace().map_or(0.0, |pace| pace.interval.as_secs_f64());
         if schedule.is_some() && written.is_some() && grace < rarely {
-            let problem = "`grace`: must not be shorter than `listing_interval`: a run that began in time is seen so late";
+            let problem =
+                "`grace`: must not be shorter than `listing_interval`: a run that began in time is seen so late";
             section.problem(Some("grace"), problem);
         }
         let grace = grace.max(rarely);

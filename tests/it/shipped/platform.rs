@@ -195,6 +195,11 @@ impl Tunnel {
         Self { server, ocserv, peer, relays, _inside: inside, network }
     }
 
+    /// Where midwatch finds both: WireGuard, and ocserv.
+    pub fn addresses(&self) -> [String; 2] {
+        self.relays.each_ref().map(Relay::address)
+    }
+
     fn probes(&self) -> String {
         let inside = "attempts = 1\ninside_address = \"10.88.0.2\"\ninside = [{ icmp = \"10.88.0.1\", count = 3 }, { tcp = \"10.88.0.1:8080\" }]\n";
         let [udp, tcp] = &self.relays;
@@ -265,15 +270,15 @@ impl Backups {
     }
 
     /// A backup by Percona's tool, of which the daemon has seen the beginning, ends.
-    pub async fn finish(&self, daemon: &Midwatch) {
+    pub async fn finish(&self, daemon: &Midwatch, opid: &str) {
         let pbm = self.pbm.as_ref().expect("backups with MongoDB");
         let start = now() - 30;
-        pbm.begin("tonight", &self.node, start).await;
+        pbm.begin(opid, &self.node, start).await;
         let running = [("probe", "oplog"), ("node", self.node.as_str())];
         let is_running = |m: &crate::support::Metrics| m.get("midwatch_backup_running", &running) == Some(1.0);
         daemon.until("a backup to run", |m| is_running(m).then_some(())).await;
-        pbm.turn("tonight", "running", (start, 10), doc! {}).await;
+        pbm.turn(opid, "running", (start, 10), doc! {}).await;
         let size = doc! { "size": 2_000_i64, "size_uncompressed": 9_000_i64 };
-        pbm.turn("tonight", "done", (start, 20), size).await;
+        pbm.turn(opid, "done", (start, 20), size).await;
     }
 }

@@ -12,8 +12,8 @@ impl Books {
     pub fn ahead(&self, now: f64) -> Option<Event> {
         let end = |run: &Option<Run>| run.as_ref().and_then(|run| run.end).map(|end| end.at);
         let ends = [end(&self.last_success), end(&self.last_ended), self.last_failure, self.forgotten_until];
-        let is_ahead = ends.into_iter().flatten().any(|at| at > now + LATER)
-            || self.last_start.is_some_and(|at| at > now + AHEAD);
+        let is_ahead =
+            ends.into_iter().flatten().any(|at| at > now + LATER) || self.last_start.is_some_and(|at| at > now + AHEAD);
         (is_ahead && now >= CLOCK_SET).then_some(Event::SetBack { at: now })
     }
 
