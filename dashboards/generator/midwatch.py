@@ -13,7 +13,7 @@ board.stat("Last reload", "min(midwatch_config_last_reload_successful{#})", mapp
 board.stat("Series", "sum(midwatch_series{#})", "short")
 board.stat("Probes", "count(count by (type, probe) (midwatch_probe_info{@}))", about="Probes that run.")
 board.stat("Missed runs", "sum(increase(midwatch_probe_missed_total{@}[$__range]))", decimals=0, thresholds=steps("green", (1, "orange")))
-board.table("Instances", [
+board.table("Every instance", [
     ("version", "max by (job, instance, version) (midwatch_build_info{#})", "none"),
     ("configuration", "0 * max by (job, instance, version) (midwatch_build_info{#}) + on (job, instance) group_left () midwatch_config_hash{#}", "none"),
     ("up for", "0 * max by (job, instance, version) (midwatch_build_info{#}) + on (job, instance) group_left () (time() - process_start_time_seconds{#})", "s"),
