@@ -3,10 +3,10 @@
 CARGO ?= cargo
 export MIDWATCH_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/midwatch
 
-.PHONY: help setup demo test bench lint soak fuzz dashboards docs
+.PHONY: help setup demo demo-night test bench lint soak fuzz dashboards deploy docs dist
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 setup:  ## installs what the demo needs and this machine lacks: Debian packages, a mongod in the cache folder
 	@scripts/setup.sh
@@ -14,6 +14,10 @@ setup:  ## installs what the demo needs and this machine lacks: Debian packages,
 demo: setup  ## a real replica set, a real Prometheus and midwatch watching; ends with Ctrl-C
 	$(CARGO) build --release --locked -p midwatch -p lab
 	target/release/lab demo --midwatch target/release/midwatch --config config/midwatch.toml
+
+demo-night: setup  ## the night that midwatch exists for, in some minutes: a backup starves a member, an alert names both; ends by itself
+	$(CARGO) build --release --locked -p midwatch -p lab
+	target/release/lab demo-night --midwatch target/release/midwatch
 
 test:  ## formatting, lints, documentation and all tests
 	@scripts/setup.sh test
@@ -38,5 +42,11 @@ fuzz:  ## fuzzes every parser of network bytes, a minute each; needs cargo-fuzz 
 dashboards:  ## writes dashboards/*.json anew from dashboards/generator
 	python3 dashboards/generator
 
+deploy: dashboards  ## writes what deploy/ has of alerts/ and dashboards/ anew, and dashboards/
+	python3 deploy/generate.py
+
 docs:  ## writes docs/METRICS.md anew from the catalogue
 	$(CARGO) run --quiet --locked -- metrics > docs/METRICS.md
+
+dist:  ## writes dist/: the stripped program, its SBOM, checksums; what deploy/Dockerfile runs
+	@scripts/dist.sh

@@ -130,7 +130,15 @@ Exit codes: those of the command, death by a signal included; 127 if it is not f
     #[command(after_help = "\
 Examples:
   midwatch backup list --config midwatch.toml           all jobs
-  midwatch backup list nightly --config midwatch.toml   one of them")]
+  midwatch backup list nightly --config midwatch.toml   one of them
+
+For each job: the last run and the last success, what goes on and since when, when the next run is due or the last one was missed, how
+many runs were counted by outcome, the last 15 runs (when each began, how long it took, its size, outcome, node and first words), the end of
+what the last one said if it failed, and what the source held when the daemon read it last. Times are UTC. Nothing is asked of the
+source: midwatch probe backup NAME does that. Records that wait in the spool for jobs that are not configured are named.
+
+Exit codes: 0 listed, however the runs ended; 1 the journal or the spool cannot be read (all that can be is printed); 64 wrong usage, a
+configuration with problems, or no such job.")]
     List {
         /// The jobs; all of them if there is none.
         #[arg(value_name = "NAME")]

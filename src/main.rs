@@ -65,7 +65,7 @@ fn execute(cli: Cli) -> Result<Done, Error> {
         }
         Command::Backup { what: Backup::Run(wrap) } => app::backup::wrap(*wrap).map(Done::As),
         Command::Backup { what: Backup::List { names, config, shard } } => {
-            app::backup::list(&config, &names, shard).map(good)
+            app::backup::list(&config, &names, shard).map(|(text, success)| Done::Printed(text, success))
         }
         Command::Metrics { config } => app::metrics(config.as_deref()).map(good),
     }

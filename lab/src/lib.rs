@@ -9,6 +9,7 @@
 //! - [`mongodb`], [`kafka`], [`prometheus`], [`alertmanager`], [`s3`], [`vpn`]: the servers; [`repositories`]: backups; [`openmetrics`]: a parser that is not ours;
 //! - [`kubernetes`]: a made-up API server; [`net`], [`load`], [`clock`]: peers that misbehave, processes that starve a server, and a clock that steps;
 //! - [`rules`], [`webhook`]: alerting rules in fast motion, and where alerts arrive;
+//! - [`night`]: all of it at once, as a story;
 //! - [`http`], [`until`], [`script`]: one GET, for asking the servers, waiting for something to become true, and programs that a test makes up.
 
 pub mod alertmanager;
@@ -23,6 +24,7 @@ pub mod kubernetes;
 pub mod load;
 pub mod mongodb;
 pub mod net;
+pub mod night;
 pub mod openmetrics;
 pub mod ports;
 pub mod process;

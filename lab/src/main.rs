@@ -32,6 +32,15 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// The night that midwatch exists for, in some minutes: a backup starves a member, and an alert names both. Ends by itself.
+    DemoNight {
+        /// The midwatch program.
+        #[arg(long)]
+        midwatch: PathBuf,
+        /// The folder of the alerting rules.
+        #[arg(long, default_value = "alerts")]
+        alerts: PathBuf,
+    },
     /// Compressors that compete with a process for one CPU, until Ctrl-C: what a backup does to a database.
     Hog {
         /// The process to starve.
@@ -75,6 +84,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo { midwatch, config } => demo::run(&midwatch, &config).await,
+        Command::DemoNight { midwatch, alerts } => lab::night::run(&midwatch, &alerts, &mut say).await,
         Command::Hog { pid, count, cpu } => {
             process::pin(pid, cpu)?;
             let _hog = Hog::start(count, cpu)?;

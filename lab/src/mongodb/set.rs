@@ -1,6 +1,6 @@
 //! A replica set.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mongodb::Client;
@@ -98,6 +98,12 @@ impl ReplicaSet {
     /// The authority's certificate, for `ca_file`.
     pub fn ca_path(&self) -> &Path {
         &self.files.ca
+    }
+
+    /// Where a member's data files are.
+    pub fn data(&self, member: usize) -> PathBuf {
+        // Its log is beside them.
+        self.log(member).with_extension("")
     }
 
     /// Kills a member (SIGKILL). It is gone when this returns.

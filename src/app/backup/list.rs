@@ -9,12 +9,12 @@ use crate::probe::net::clean;
 use crate::probe::{Shared, backup};
 use crate::shard::Wanted;
 
-/// What the journal and the spool say of backup jobs: those that are named, or all; `shard` is whose they are. Reads files, and changes
-/// nothing.
+/// What the journal and the spool say of backup jobs: those that are named, or all; `shard` is whose they are. The second value says
+/// whether both could be read. Changes nothing.
 ///
 /// # Errors
 /// The configuration has problems, or has no such job.
-pub fn list(config: &Path, names: &[String], shard: Option<Wanted>) -> Result<String, Error> {
+pub fn list(config: &Path, names: &[String], shard: Option<Wanted>) -> Result<(String, bool), Error> {
     let shard = shards::settle(shard)?;
     let shared = Shared::default();
     // Tokens and passwords are not needed to read a journal, and the reader may not be allowed to read them.
@@ -46,10 +46,17 @@ pub fn list(config: &Path, names: &[String], shard: Option<Wanted>) -> Result<St
     }
     let Some(dir) = shared.state.dir() else {
         text.push_str("\nthere is no state directory: nothing is known here of what the daemon counted\n");
-        return Ok(text);
+        return Ok((text, true));
     };
     // What waits for a job that is there is part of its story.
-    let waiting = spool::jobs(&dir.join(spool::NAME)).unwrap_or_default();
+    let spool = dir.join(spool::NAME);
+    let waiting = spool::jobs(&spool);
+    let unread = [backup::unread(&shared), waiting.as_ref().err().map(|error| format!("{}: {error}", spool.display()))];
+    let unread: Vec<_> = unread.into_iter().flatten().collect();
+    for why in &unread {
+        let _ = writeln!(text, "\nwarning: what the daemon wrote down cannot be read, and is not all shown: {}", clean(why));
+    }
+    let waiting = waiting.unwrap_or_default();
     for (job, count) in waiting.iter().filter(|(job, _)| names.is_empty() && !known(job)) {
         let _ = writeln!(
             text,
@@ -57,5 +64,5 @@ pub fn list(config: &Path, names: &[String], shard: Option<Wanted>) -> Result<St
             clean(job)
         );
     }
-    Ok(text)
+    Ok((text, unread.is_empty()))
 }

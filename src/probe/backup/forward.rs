@@ -12,7 +12,7 @@ use crate::probe::{Elsewhere, State};
 use crate::settings::Secret;
 
 /// How often the spool is looked at.
-const EVERY: Duration = Duration::from_secs(30);
+const EVERY: Duration = Duration::from_secs(10);
 /// So many records are handed on at a time; the others are next. The owner takes one a second for long.
 const AT_ONCE: usize = 20;
 

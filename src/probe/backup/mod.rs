@@ -42,7 +42,7 @@ use self::clerk::Clerk;
 use self::clocks::{Clocks, Trust};
 use self::config::Config;
 use self::held::Held;
-use self::ledger::{Ledger, Unwritten};
+use self::ledger::{Files, Ledger, Unwritten};
 use self::runs::Seen;
 use self::source::{Look, Source};
 use super::{BoxFuture, Cycle, Elsewhere, Failure, OnFailure, Probe, Reason, Shared, State};
@@ -65,7 +65,7 @@ pub(super) struct Backup {
 /// What is remembered from run to run, and is no part of the books.
 #[derive(Default)]
 struct Memory {
-    /// What the source held when it was read last; its runs are in the books.
+    /// What the source held when it was read last, also before a restart; its runs are in the books.
     held: Option<Seen>,
     /// Whether the last reading succeeded; `None` before there was one.
     is_up: Option<bool>,
@@ -163,8 +163,11 @@ impl Probe for Backup {
     }
 
     fn story(&self) -> String {
-        let held = lock(&self.memory).held.clone();
-        self.ledger.read(&self.state, &self.config.job, |books| report::job(&self.config, books, held.as_ref(), now()))
+        self.ledger.read(&self.state, &self.config.job, |books| {
+            let mut memory = lock(&self.memory);
+            memory.remember(books);
+            report::job(&self.config, books, memory.held.as_ref(), now())
+        })
     }
 }
 
@@ -210,15 +213,15 @@ impl Backup {
     /// Enters what waits in the spool. Returns what a person should know of it.
     async fn collect(&self) -> Result<Vec<String>, Failure> {
         let clerk = self.clerk();
-        let done = tokio::task::spawn_blocking(move || collect::collect(&clerk)).await;
-        done.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
+        self.ledger.beside(Files::Spool, move || collect::collect(&clerk)).await?
     }
 
     /// The ids of the runs that go on, beside the runtime: the ledger reads a file at first.
     async fn open(&self) -> Vec<String> {
         let (ledger, state, config) = (Arc::clone(&self.ledger), self.state.clone(), Arc::clone(&self.config));
         let ids = |books: &Books| books.open().map(|run| run.id.clone()).collect();
-        tokio::task::spawn_blocking(move || ledger.read(&state, &config.job, ids)).await.unwrap_or_default()
+        let read = move || ledger.read(&state, &config.job, ids);
+        self.ledger.beside(Files::Journal, read).await.unwrap_or_default()
     }
 
     /// Enters what `plan` finds, beside the runtime: the ledger writes to a disk.
@@ -236,8 +239,7 @@ impl Backup {
                 written
             })
         };
-        let done = tokio::task::spawn_blocking(commit).await;
-        let done = done.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        let done = self.ledger.beside(Files::Journal, commit).await?;
         done.map_err(|error| Failure::new(Reason::Local, format!("the state directory cannot be written: {error}")))
     }
 
@@ -256,7 +258,14 @@ impl Backup {
             rec.set(&metrics::SOURCE_UP, [], show::flag(is_up));
         }
         rec.set(&metrics::STATE_WRITABLE, [], show::flag(written.is_ok() && self.state.own_dir().is_some()));
+        // Whatever else the run comes to: what is not shown any more is no more.
+        rec.complete();
     }
+}
+
+/// Why the journal of backups cannot be read, although there is one; known once a job's [story](Probe::story) has been told.
+pub fn unread(shared: &Shared) -> Option<String> {
+    Ledger::of(shared).unread()
 }
 
 /// What the configuration of a job says to those who tell of its runs.

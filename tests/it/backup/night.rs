@@ -48,8 +48,7 @@ async fn a_member_starved_by_its_backup_is_joined_with_it() {
     let order = |number: i64| doc! { "number": number, "text": format!("{:x}", number * 0x9e37_79b9).repeat(100) };
     orders.insert_many((0..2_000).map(order)).await.unwrap();
 
-    // The lab writes each member's log beside its files.
-    let data = set.log(victim).with_extension("");
+    let data = set.data(victim);
     assert!(data.is_dir());
     let token = "a-token-of-this-test-only";
     let folder = tempfile::tempdir().unwrap();

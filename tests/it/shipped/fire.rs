@@ -10,6 +10,7 @@ use lab::rules::Acceleration;
 use lab::until;
 use lab::webhook::{Notice, Webhook};
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 /// How much faster time passes for rules and for Alertmanager: their five minutes are ten seconds.
 pub const FACTOR: u32 = 30;
@@ -29,13 +30,13 @@ pub fn alert(name: &str, severity: &str, labels: &[(&str, &str)]) -> Alert {
     Alert(format!("{name} {severity} {}", labels.join(" ")))
 }
 
-/// All labels matter but who scraped, and `type` and `owner`, which follow from the probe.
+/// All labels matter but who scraped, and the owner, by whom it was sent where it arrived.
 fn named<'l>(labels: impl IntoIterator<Item = (&'l String, &'l String)> + Clone) -> Alert {
     let of = |wanted: &str| {
         let found = labels.clone().into_iter().find(|(name, _)| *name == wanted);
         found.map_or("", |(_, value)| value.as_str())
     };
-    let apart = ["alertname", "severity", "job", "type", "owner"];
+    let apart = ["alertname", "severity", "job", "owner"];
     let rest: Vec<_> = labels.clone().into_iter().filter(|(name, _)| !apart.contains(&name.as_str())).collect();
     let rest: Vec<_> = rest.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     alert(of("alertname"), of("severity"), &rest)
@@ -60,6 +61,11 @@ impl Expected {
     pub fn told(mut self, receiver: &'static str, alert: Alert) -> Self {
         self.told.push((receiver, alert));
         self
+    }
+
+    /// All that fires.
+    fn alerts(&self) -> BTreeSet<Alert> {
+        self.told.iter().map(|(_, alert)| alert).chain(&self.inhibited).cloned().collect()
     }
 
     /// This fires and does not arrive.
@@ -119,34 +125,43 @@ impl Watch {
     /// makes good again, waits until nothing fires, and checks that nothing else was told meanwhile.
     pub async fn fault(&self, what: &str, expected: Expected, harm: impl AsyncFnOnce(), mend: impl AsyncFnOnce()) {
         let before = self.webhook.notices().len();
-        let started = tokio::time::Instant::now();
+        harm().await;
+        self.is_told(what, before, &expected).await;
+        mend().await;
+        self.calm(what).await;
+        // What was inhibited may be told when it outlasts what inhibited it. Nothing else may.
+        let alerts = expected.alerts();
+        let told = self.seen(before).await.told;
+        assert!(told.iter().all(|(_, alert)| alerts.contains(alert)), "{what}, being mended: {told:#?}");
+    }
+
+    /// The same for what is not made good again.
+    pub async fn last_fault(&self, what: &str, expected: Expected) {
+        self.is_told(what, self.webhook.notices().len(), &expected).await;
+    }
+
+    async fn is_told(&self, what: &str, before: usize, expected: &Expected) {
+        let started = Instant::now();
         let told: BTreeSet<_> = expected.told.iter().map(|(to, alert)| ((*to).to_owned(), alert.clone())).collect();
         let inhibited: BTreeSet<_> = expected.inhibited.iter().cloned().collect();
-        let alerts: BTreeSet<_> = told.iter().map(|(_, alert)| alert).chain(&inhibited).cloned().collect();
-        harm().await;
+        let alerts = expected.alerts();
         if alerts.is_empty() {
-            tokio::time::sleep(CALM).await;
+            sleep(CALM).await;
         }
         let title = format!("what {what} leads to");
-        let last = until(&title, PATIENCE, async || {
+        let waiting = until(&title, PATIENCE, async || {
             let seen = self.seen(before).await;
             let is_whole = told.is_subset(&seen.told) && inhibited.is_subset(&seen.inhibited);
             if is_whole && seen.pending.is_empty() { Ok(seen) } else { Err(format!("{seen:#?}")) }
         });
-        let seen = last.await.unwrap_or_else(|error| panic!("{what}: {error}"));
-        println!("{what}: told after {:.0?}: {:?}", started.elapsed(), seen.told);
+        let seen = waiting.await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        println!("{what}: told after {:.0?}", started.elapsed());
         assert_eq!((&seen.told, &seen.inhibited), (&told, &inhibited), "{what}");
         assert!(seen.firing.is_subset(&alerts), "{what}: {seen:#?}");
-        mend().await;
-        self.calm(what).await;
-        // What was inhibited may be told when it outlasts what inhibited it. Nothing else may.
-        let told = self.seen(before).await.told;
-        assert!(told.iter().all(|(_, alert)| alerts.contains(alert)), "{what}, being mended: {told:#?}");
-        println!("{what}: over after {:.0?}", started.elapsed());
     }
 
     /// Waits until nothing fires and nothing is about to, and Alertmanager knows.
-    async fn calm(&self, what: &str) {
+    pub async fn calm(&self, what: &str) {
         let waiting = until("calm", PATIENCE, async || {
             let seen = self.seen(usize::MAX).await;
             let known = self.alertmanager.alerts().await.map_err(|error| error.to_string())?;

@@ -195,6 +195,11 @@ impl Tunnel {
         Self { server, ocserv, peer, relays, _inside: inside, network }
     }
 
+    /// Where midwatch finds both: WireGuard, and ocserv.
+    pub fn addresses(&self) -> [String; 2] {
+        self.relays.each_ref().map(Relay::address)
+    }
+
     fn probes(&self) -> String {
         let inside = "attempts = 1\ninside_address = \"10.88.0.2\"\ninside = [{ icmp = \"10.88.0.1\", count = 3 }, { tcp = \"10.88.0.1:8080\" }]\n";
         let [udp, tcp] = &self.relays;

@@ -1,6 +1,6 @@
 //! What is told of runs that were counted: they were given up and go on after all, have another name, or their size is known only now.
 
-use super::{Books, Counted, Outcome, Run, is_lost};
+use super::{Books, Counted, Run, is_lost};
 
 impl Books {
     /// Enters what is told of a run that was counted, which it is not again. That a run goes on which was given up, or how it

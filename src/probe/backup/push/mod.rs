@@ -19,12 +19,12 @@ use std::time::Duration;
 use hyper::StatusCode;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use self::guard::{Guard, Refusal};
 use self::message::{Address, Message, note};
 use super::clerk::Clerk;
+use super::ledger::Files;
 use super::told::Told;
 use crate::door::{Answer, Door, Doors, Knock, LINGER, Opened};
 use crate::probe::Elsewhere;
@@ -51,15 +51,12 @@ const UNAVAILABLE: Answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "not st
 pub(super) struct Desk {
     jobs: Mutex<Vec<Arc<Job>>>,
     guard: Guard,
-    /// Messages are written one by one; those that wait for it occupy no thread.
-    turn: Arc<Semaphore>,
     since: Instant,
 }
 
 impl Default for Desk {
     fn default() -> Self {
-        let (jobs, turn) = (Mutex::default(), Arc::new(Semaphore::new(1)));
-        Self { jobs, guard: Guard::default(), turn, since: Instant::now() }
+        Self { jobs: Mutex::default(), guard: Guard::default(), since: Instant::now() }
     }
 }
 
@@ -194,7 +191,7 @@ impl Desk {
 
     /// Enters a message, and says so only when it is on disk.
     async fn enter(&self, clerk: Clerk, told: Told) -> Answer {
-        let Ok(Ok(turn)) = timeout(PATIENCE, Arc::clone(&self.turn).acquire_owned()).await else {
+        let Ok(turn) = timeout(PATIENCE, clerk.ledger.turn(Files::Journal)).await else {
             self.guard.not_stored("too many wait to be written".to_owned());
             return UNAVAILABLE.again_after(PACE);
         };
