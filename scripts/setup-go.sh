@@ -20,6 +20,10 @@ missing_go_programs() {
     done
 }
 
+# Not every module proxy hands out all that this is built from. Its rules are in tests/it/shipped/lint.rs as well, so tests do without it
+# where it cannot be had.
+DASHBOARD_LINTER=github.com/grafana/dashboard-linter@v0.2.0
+
 # Prints the versions of the operator whose definitions tests need and this machine lacks.
 missing_operators() {
     [ "$purpose" = test ] || return 0
@@ -45,7 +49,7 @@ go_apart() {
 install_from_go() {
     missing_go_programs >"$temporary/programs"
     missing_operators >"$temporary/operators"
-    if [ ! -s "$temporary/programs" ] && [ ! -s "$temporary/operators" ]; then return 0; fi
+    if [ ! -s "$temporary/programs" ] && [ ! -s "$temporary/operators" ] && ! lacks_dashboard_linter; then return 0; fi
     mkdir -p "$cache"
     build=$(mktemp -d "$cache/.build.XXXXXX")
     while read -r name package; do
@@ -54,8 +58,21 @@ install_from_go() {
     while read -r version; do
         install_operator "$version"
     done <"$temporary/operators"
+    install_dashboard_linter
     rm -rf "$build"
     build=
+}
+
+lacks_dashboard_linter() { [ "$purpose" = test ] && ! have dashboard-linter && [ ! -x "$cache/dashboard-linter" ] && have go; }
+
+install_dashboard_linter() {
+    if ! lacks_dashboard_linter; then return 0; fi
+    say "building $DASHBOARD_LINTER (some minutes, once) to $cache"
+    go_apart install -trimpath -ldflags '-s -w' "$DASHBOARD_LINTER" >"$temporary/go.log" 2>&1 || {
+        say "without dashboard-linter: $(tail -n 1 "$temporary/go.log")"
+        return 0
+    }
+    keep "$build/bin/dashboard-linter" 755
 }
 
 install_go_program() {
