@@ -2,6 +2,7 @@
 
 mod faults;
 mod fire;
+mod night;
 pub mod platform;
 mod queries;
 mod relay;
