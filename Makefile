@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export MIDWATCH_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/midwatch
 
-.PHONY: help setup demo demo-night test bench lint soak fuzz dashboards docs
+.PHONY: help setup demo demo-night test bench lint soak fuzz dashboards deploy docs dist
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -42,5 +42,11 @@ fuzz:  ## fuzzes every parser of network bytes, a minute each; needs cargo-fuzz 
 dashboards:  ## writes dashboards/*.json anew from dashboards/generator
 	python3 dashboards/generator
 
+deploy: dashboards  ## writes what deploy/ has of alerts/ and dashboards/ anew, and dashboards/
+	python3 deploy/generate.py
+
 docs:  ## writes docs/METRICS.md anew from the catalogue
 	$(CARGO) run --quiet --locked -- metrics > docs/METRICS.md
+
+dist:  ## writes dist/: the stripped program, its SBOM, checksums; what deploy/Dockerfile runs
+	@scripts/dist.sh

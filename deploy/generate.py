@@ -1,37 +1,41 @@
-"""Writes what the base and the chart have of alerts and dashboards: python3 deploy/generate.py"""
+"""Writes the parts of the base that are made from alerts/ and dashboards/: python3 deploy/generate.py
+
+The chart links to what is written here, so there is one copy of each rule for Kubernetes, and one of each dashboard.
+"""
 
 import json
 import pathlib
 import shutil
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BASE, FILES = ROOT / "deploy/base", ROOT / "deploy/chart/files"
-LABELS = "  labels:\n    grafana_dashboard: \"1\"\n"
+BASE = ROOT / "deploy/base"
+HEAD = "# Written by deploy/generate.py from {}.\n"
 
 
-def fresh(folder):
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def main():
-    alerts, boards = fresh(FILES / "alerts"), fresh(FILES / "dashboards")
-    rules = "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: midwatch\nspec:\n  groups:\n"
+def rules():
+    """The PrometheusRule: the groups of all files, with their comments."""
+    text = HEAD.format("alerts/*.yml")
+    text += "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: midwatch\nspec:\n  groups:\n"
     for file in sorted((ROOT / "alerts").glob("*.yml")):
-        text = file.read_text()
-        (alerts / file.name).write_text(text)
-        groups = text.split("groups:\n", 1)[1]
-        rules += "".join(f"  {line}\n" if line else "\n" for line in groups.splitlines())
-    (BASE / "prometheusrule.yaml").write_text(rules)
-    maps = []
+        groups = file.read_text().split("groups:\n", 1)[1]
+        text += "".join(f"  {line}\n" if line else "\n" for line in groups.splitlines())
+    (BASE / "prometheusrule.yaml").write_text(text)
+
+
+def dashboards():
+    """A ConfigMap for each dashboard, in which it is as small as it can be."""
+    folder = BASE / "dashboards"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    text = HEAD.format("dashboards/*.json")
+    text += "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nconfigMapGenerator:\n"
     for file in sorted((ROOT / "dashboards").glob("*.json")):
-        small = json.dumps(json.loads(file.read_text()), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        (boards / file.name).write_text(small + "\n")
-        head = f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: midwatch-dashboard-{file.stem}\n{LABELS}"
-        maps.append(f"{head}data:\n  midwatch-{file.name}: {json.dumps(small, ensure_ascii=False)}\n")
-    (BASE / "dashboards.yaml").write_text("---\n".join(maps))
-    shutil.copy(BASE / "midwatch.toml", FILES / "midwatch.toml")
+        small = json.dumps(json.loads(file.read_text()), ensure_ascii=False, separators=(",", ":"))
+        (folder / f"midwatch-{file.name}").write_text(small + "\n")
+        text += f"  - name: midwatch-dashboard-{file.stem}\n    files:\n      - midwatch-{file.name}\n"
+    text += "generatorOptions:\n  disableNameSuffixHash: true\n  labels:\n    grafana_dashboard: \"1\"\n"
+    (folder / "kustomization.yaml").write_text(text)
 
 
-main()
+rules()
+dashboards()

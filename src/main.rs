@@ -58,13 +58,15 @@ fn execute(cli: Cli) -> Result<Done, Error> {
     let log = Log::start(cli.log_format, level).map_err(Error::Usage)?;
     let good = |text| Done::Printed(text, true);
     match cli.command {
-        Command::Run { config } => block_on(app::run(&config, &log)).map(|()| good(String::new())),
+        Command::Run { config, sharding } => block_on(app::run(&config, &sharding, &log)).map(|()| good(String::new())),
         Command::Check { files, without_secrets } => app::check(&files, without_secrets).map(good),
         Command::Probe { kind, name, config } => {
             block_on(app::probe(&kind, &name, &config)).map(|(text, success)| Done::Printed(text, success))
         }
         Command::Backup { what: Backup::Run(wrap) } => app::backup::wrap(*wrap).map(Done::As),
-        Command::Backup { what: Backup::List { names, config } } => app::backup::list(&config, &names).map(good),
+        Command::Backup { what: Backup::List { names, config, shard } } => {
+            app::backup::list(&config, &names, shard).map(|(text, success)| Done::Printed(text, success))
+        }
         Command::Metrics { config } => app::metrics(config.as_deref()).map(good),
     }
 }

@@ -100,7 +100,7 @@ impl Site for Metrics {
     }
 
     fn landing(&self) -> Landing {
-        Landing { version: "".into(), probes: 0 }
+        Landing { version: "".into(), probes: 0, share: None }
     }
 }
 

@@ -4,7 +4,7 @@ from panels import UP_DOWN, YES_NO, Board, steps
 
 RESULT = [{"type": "value", "options": {"0": {"text": "failed", "color": "red", "index": 0}, "1": {"text": "good", "color": "green", "index": 1}}}]
 
-BOARD = board = Board("backup", "midwatch / Backups", "When the last good backup was, how long it took, where it ran, and what else was slow meanwhile.", probe="backup")
+BOARD = board = Board("backup", "midwatch / Backups", "When the last good backup was, how long it took, where it ran, and what else was slow meanwhile.", probe="backup", since="7d")
 
 
 def top(metric, labels="", matchers=""):

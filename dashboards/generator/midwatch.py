@@ -20,6 +20,12 @@ board.table("Instances", [
     ("last good load", "0 * max by (job, instance, version) (midwatch_build_info{#}) + on (job, instance) group_left () (time() - midwatch_config_last_reload_success_timestamp_seconds{#})", "s"),
     ("threads", "0 * max by (job, instance, version) (midwatch_build_info{#}) + on (job, instance) group_left () process_threads{#}", "none"),
 ], "Every instance, its version and configuration.", size=(24, 7), hidden=("Value #A",), link=("instance", "this instance alone", "/d/midwatch-midwatch?var-instance=${__data.fields.instance}&${datasource:queryparam}"))
+board.series("Probes", {"{{instance}}": "midwatch_probes_owned{#}", "of the configuration": "max(midwatch_probes_loaded{#})"}, "none",
+             "How many probes each instance runs, and how many there are: shards have them between them, full replicas all of them each.",
+             size=(12, 7), decimals=0)
+board.table("Missing shards", [
+    ("missing", "max by (job, shard, shards) (midwatch_shard_expected{#}) unless on (job, shard, shards) max by (job, shard, shards) (midwatch_shard_info{#})", "none"),
+], "Shards that others know of, and that no chosen instance is. Empty while all is well, and without shards.", size=(12, 7), hidden=("missing",))
 board.row("Configuration")
 board.series("Reloads", {"{{instance}} {{result}}": "sum by (instance, result) (increase(midwatch_config_reloads_total{#}[$__rate_interval]))"}, "short", size=(8, 8), decimals=0)
 board.timeline("Files", "min by (instance, file) (midwatch_config_file_ok{#})", "{{instance}} {{file}}", YES_NO, size=(16, 8))

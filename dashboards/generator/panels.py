@@ -43,8 +43,8 @@ def steps(*bounds):
 class Board:
     """A dashboard. Panels are placed from left to right, a new line when one is full."""
 
-    def __init__(self, name, title, about, probe=None, variables=()):
-        self.name, self.title, self.about = name, title, about
+    def __init__(self, name, title, about, probe=None, variables=(), since="6h"):
+        self.name, self.title, self.about, self.since = name, title, about, since
         self.panels, self.x, self.y, self.line = [], 0, 0, 0
         self.collapsed = None
         self.variables = [self.data_source(), self.query("job", "Job", "label_values(midwatch_build_info, job)")]
@@ -214,7 +214,7 @@ class Board:
                 "title": "midwatch", "tooltip": "", "type": "dashboards", "url": ""}
         return {"annotations": {"list": self.annotations}, "description": self.about, "editable": False, "fiscalYearStartMonth": 0, "graphTooltip": 1,
                 "links": [link], "panels": self.panels, "refresh": "30s", "schemaVersion": 39, "tags": ["midwatch"], "templating": {"list": self.variables},
-                "time": {"from": "now-6h", "to": "now"}, "timepicker": {}, "timezone": "", "title": self.title, "uid": f"midwatch-{self.name}", "version": 1, "weekStart": ""}
+                "time": {"from": f"now-{self.since}", "to": "now"}, "timepicker": {}, "timezone": "", "title": self.title, "uid": f"midwatch-{self.name}", "version": 1, "weekStart": ""}
 
     def every_panel(self):
         for panel in self.panels:

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -81,10 +82,21 @@ pub struct Scratch {
 impl Scratch {
     /// Makes a folder in the system's temporary folder.
     pub fn new() -> Result<Scratch> {
-        let folder = tempfile::Builder::new()
-            .prefix("midwatch-lab-")
-            .tempdir()
-            .map_err(Error::io("making a temporary folder"))?;
+        Scratch::below(&std::env::temp_dir())
+    }
+
+    /// Makes a folder that every user may enter: `$TMPDIR` may be in somebody's home.
+    pub fn for_all() -> Result<Scratch> {
+        let parents = [std::env::temp_dir(), "/tmp".into(), "/var/tmp".into()];
+        let parent = parents.iter().find(|parent| lets_all_through(parent));
+        let scratch = Scratch::below(parent.unwrap_or(&parents[0]))?;
+        let opened = fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755));
+        opened.map(|()| scratch).map_err(Error::io("opening a temporary folder"))
+    }
+
+    fn below(parent: &Path) -> Result<Scratch> {
+        let folder = tempfile::Builder::new().prefix("midwatch-lab-").tempdir_in(parent);
+        let folder = folder.map_err(Error::io("making a temporary folder"))?;
         let guard = Guard::arm(REMOVE_FOLDER, folder.path().as_os_str())?;
         Ok(Scratch { folder, _guard: guard })
     }
@@ -93,6 +105,12 @@ impl Scratch {
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// Whether every user may enter the folder, and all that it is in.
+fn lets_all_through(folder: &Path) -> bool {
+    let is_open = |path: &Path| path.metadata().is_ok_and(|data| data.permissions().mode() & 0o001 != 0);
+    folder.canonicalize().is_ok_and(|folder| folder.ancestors().all(is_open))
 }
 
 /// What to start, and how.
@@ -297,5 +315,20 @@ pub fn pin(pid: u32, cpu: usize) -> Result<()> {
         if pinned.len() == before {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_for_all_is_in_nobodys_own() {
+        let own = Scratch::new().unwrap();
+        fs::set_permissions(own.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::create_dir(own.path().join("open")).unwrap();
+        assert!(!lets_all_through(&own.path().join("open")));
+        let open = Scratch::for_all().unwrap();
+        assert!(lets_all_through(open.path()), "{open:?}");
     }
 }

@@ -4,10 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::metrics::daemon::{
-    BUILD_INFO, CONFIG_HASH, FILE_OK, RELOAD_SUCCESSFUL, RELOAD_TIME, RELOADS, SCRAPE_DURATION, SERIES,
+    BUILD_INFO, CONFIG_HASH, FILE_OK, PROBES_LOADED, PROBES_OWNED, RELOAD_SUCCESSFUL, RELOAD_TIME, RELOADS,
+    SCRAPE_DURATION, SERIES, SHARD_EXPECTED, SHARD_INFO,
 };
 use crate::metrics::{BucketRule, Gauges, Process, Recorder, SeriesSet, Store, unix_time};
 use crate::settings::Problems;
+use crate::shard::Shard;
 
 /// The state of the configuration after an attempt to load it.
 pub(super) struct Loaded<'a> {
@@ -17,6 +19,10 @@ pub(super) struct Loaded<'a> {
     pub(super) hash: u64,
     /// Each file, and whether its present content is in force.
     pub(super) files: Vec<(&'a str, bool)>,
+    /// How many probes are in force, those of all shards.
+    pub(super) probes: usize,
+    /// How many of them run here.
+    pub(super) owned: usize,
 }
 
 /// Records what the daemon says of itself.
@@ -34,12 +40,20 @@ struct State {
 
 impl AppMetrics {
     /// Starts with the metrics that never change.
-    pub(super) fn new(store: Arc<Store>) -> Self {
+    pub(super) fn new(store: Arc<Store>, shard: Option<Shard>) -> Self {
         let set = SeriesSet::new([], BucketRule::default());
         store.add(&set);
         let rec = Recorder::default();
         rec.set(&BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1.0);
         rec.start(&RELOADS, &[]);
+        if let Some(Shard { index, count }) = shard {
+            let shards = count.to_string();
+            rec.set(&SHARD_INFO, [&index.to_string(), &shards], 1.0);
+            // Every shard names all: so the one that is not there is known by its number, also if it never was.
+            for shard in 0..count {
+                rec.set(&SHARD_EXPECTED, [&shard.to_string(), &shards], 1.0);
+            }
+        }
         rec.commit(&set, "build", Gauges::Keep);
         Self { store, set, state: Mutex::default() }
     }
@@ -65,6 +79,10 @@ impl AppMetrics {
         }
         #[allow(clippy::cast_precision_loss, reason = "48 bits fit into a double")]
         rec.set(&CONFIG_HASH, [], loaded.hash as f64);
+        for (gauge, count) in [(&PROBES_LOADED, loaded.probes), (&PROBES_OWNED, loaded.owned)] {
+            #[allow(clippy::cast_precision_loss, reason = "a count of probes stays far below 2^52")]
+            rec.set(gauge, [], count as f64);
+        }
         for (file, good) in &loaded.files {
             rec.set(&FILE_OK, [file], f64::from(u8::from(*good)));
         }

@@ -3,10 +3,12 @@
 pub mod backup;
 mod log;
 mod metrics;
+mod notify;
 mod once;
 mod reload;
 mod report;
 mod runs;
+mod shards;
 mod site;
 
 use std::fmt;
@@ -17,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::catalog;
+use crate::cli::Sharding;
 use crate::config::{Loader, Watcher};
 use crate::http;
 use crate::probe::{KINDS, Shared};
@@ -51,25 +54,28 @@ impl From<Problems> for Error {
 /// Watches until a signal ends it.
 ///
 /// # Errors
-/// The configuration is refused, or an address cannot be listened on.
-pub async fn run(config: &Path, log: &Log) -> Result<(), Error> {
+/// The configuration is refused, or an address cannot be listened on; the command line does not say which shard this is.
+pub async fn run(config: &Path, sharding: &Sharding, log: &Log) -> Result<(), Error> {
     // Systems start with few, because programs that use select() can handle no more. If there cannot be more, there are few.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let (watcher, requests) = Watcher::new(reload::POLL);
     let stop = stop_signal()?;
-    let (daemon, first) = reload::Daemon::start(config, log).await?;
+    let (daemon, first) = reload::Daemon::start(config, sharding, log).await?;
     let server =
         http::Server::bind(first.listen, first.admin_listen).await.map_err(|error| Error::Failed(error.to_string()))?;
     let server = server.with_protection(daemon.protection());
     let site = Arc::new(site::Site::new(Arc::clone(daemon.status()), requests));
     tracing::info!(address = %first.listen, version = env!("CARGO_PKG_VERSION"), "watching");
     let serving = tokio::spawn(server.run(site, stopped(stop.clone()), first.shutdown_grace));
+    notify::ready(daemon.probes());
+    tokio::spawn(notify::stay_alive());
     tokio::select! {
         () = daemon.follow(watcher) => {}
         () = stopped(stop) => {}
     }
     // The probes have ended with the daemon: their runs were dropped, and with them their connections.
     tracing::info!("stopping");
+    notify::stopping();
     serving.await.map_err(|error| Error::Failed(error.to_string()))
 }
 

@@ -10,8 +10,11 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::metrics::{AppMetrics, Loaded as Recorded};
-use super::runs::Probe;
+use super::notify;
+use super::runs::{Elsewhere, Probe};
+use super::shards::{Others, Role};
 use super::{Error, Log};
+use crate::cli::Sharding;
 use crate::config::{Built, Config, Loaded, Loader, Running, Server, Trigger, Watcher, Web};
 use crate::door::Doors;
 use crate::http::{Protection, Reload, Users};
@@ -36,6 +39,8 @@ pub(super) struct Status {
     /// The probes that run, with what is remembered of their runs. Whoever reads it takes a reference, and holds no lock
     /// while going through it.
     pub(super) probes: RwLock<Arc<[Probe]>>,
+    /// Which share of all probes those are, if there are other shards.
+    pub(super) elsewhere: RwLock<Option<Arc<Elsewhere>>>,
     /// What probes answer by themselves.
     pub(super) doors: Doors,
 }
@@ -46,6 +51,8 @@ pub(super) struct Daemon {
     /// Shared with the thread that loads, which takes over the state of running probes.
     scheduler: Arc<Mutex<Scheduler>>,
     loader: Arc<Mutex<Loader>>,
+    /// What other shards run.
+    others: Others,
     /// Where a change may change the configuration, as of the last load.
     directories: BTreeSet<PathBuf>,
     shared: Shared,
@@ -59,11 +66,12 @@ impl Daemon {
     /// Loads the configuration and starts its probes. None of their targets needs to be up.
     ///
     /// # Errors
-    /// All problems, if the main file is refused.
-    pub(super) async fn start(config: &Path, log: &Log) -> Result<(Self, Server), Error> {
+    /// All problems, if the main file is refused; the command line does not say which shard this is.
+    pub(super) async fn start(config: &Path, sharding: &Sharding, log: &Log) -> Result<(Self, Server), Error> {
         let shared = Shared { state: State::of_daemon(), ..Shared::default() };
+        let role = Role::of(sharding, &shared.net)?;
         let store = Arc::new(Store::default());
-        let metrics = AppMetrics::new(Arc::clone(&store));
+        let metrics = AppMetrics::new(Arc::clone(&store), role.shard);
         let scheduler = Scheduler::new(Arc::clone(&store), Arc::clone(metrics.set()), shared.clone());
         let status = Status {
             store,
@@ -71,12 +79,14 @@ impl Daemon {
             config: RwLock::default(),
             openmetrics_created: AtomicBool::new(false),
             probes: RwLock::new(Arc::new([])),
+            elsewhere: RwLock::default(),
             doors: shared.doors.clone(),
         };
         let mut daemon = Self {
             status: Arc::new(status),
             scheduler: Arc::new(Mutex::new(scheduler)),
             loader: Arc::new(Mutex::new(Loader::new(config, KINDS))),
+            others: Others::new(role),
             directories: BTreeSet::new(),
             shared,
             server: Server::default(),
@@ -101,6 +111,11 @@ impl Daemon {
         &self.status
     }
 
+    /// How many probes run.
+    pub(super) fn probes(&self) -> usize {
+        self.status.probes.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// How the HTTP server is to be protected, from now on.
     pub(super) fn protection(&self) -> watch::Receiver<Arc<Protection>> {
         self.protection.subscribe()
@@ -111,7 +126,14 @@ impl Daemon {
         loop {
             watcher.watch(&self.directories);
             let trigger = watcher.next().await;
-            let answer = self.reload(matches!(trigger, Trigger::Poll | Trigger::Files)).await;
+            let unasked = matches!(trigger, Trigger::Poll | Trigger::Files);
+            if !unasked {
+                notify::reloading();
+            }
+            let answer = self.reload(unasked).await;
+            if !unasked {
+                notify::ready(self.probes());
+            }
             if let Trigger::Requests(requests) = trigger {
                 requests.into_iter().for_each(|request| tell(request, &answer));
             }
@@ -176,14 +198,22 @@ impl Daemon {
         status.metrics.set().relabel(labels);
         let files: Vec<_> = config.files.iter().map(|file| (file.path.display().to_string(), file.ok)).collect();
         let files = files.iter().map(|(file, ok)| (file.as_str(), *ok)).collect();
-        status.metrics.loaded(&Recorded { good, hash: config.hash, files }, is_reload);
         *write(&status.config) = config.redacted().into();
-        for (probe, concern) in &config.concerns {
+        let probes = config.probes.len();
+        // The one place where it matters that this may be a shard: everything that was loaded and checked so far is what all of them have.
+        let own = self.others.split(config.probes);
+        let recorded = Recorded { good, hash: config.hash, files, probes, owned: own.len() };
+        status.metrics.loaded(&recorded, is_reload);
+        for (probe, concern) in config.concerns.iter().filter(|(probe, _)| own.iter().any(|spec| spec.id == *probe)) {
             tracing::warn!(%probe, "{concern}");
         }
+        *write(&status.elsewhere) = self
+            .others
+            .shard()
+            .map(|shard| Arc::new(Elsewhere { shard, probes: self.others.ids().cloned().collect() }));
         let changes = {
             let mut scheduler = lock(&self.scheduler);
-            let changes = scheduler.apply(config.probes);
+            let changes = scheduler.apply(own);
             let probes = scheduler.histories().map(|(id, history)| (id.clone(), Arc::clone(history)));
             *write(&status.probes) = probes.collect();
             changes

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::report;
+use super::{report, shards};
 use crate::http::RunsQuery;
 use crate::metrics::RunId;
 use crate::probe::ProbeId;
 use crate::scheduler::{History, NOTEWORTHY, PastRun, RECENT};
 use crate::settings::escape;
+use crate::shard::Shard;
 
 /// How many names an answer that something is not there lists.
 const MAX_NAMES: usize = 50;
@@ -16,15 +17,31 @@ const MAX_NAMES: usize = 50;
 /// A probe that runs, and what is remembered of its runs.
 pub(super) type Probe = (ProbeId, Arc<History>);
 
-/// The answer for a person.
+/// What this shard does not run.
+pub(super) struct Elsewhere {
+    /// Which shard this is.
+    pub(super) shard: Shard,
+    /// The probes of the others.
+    pub(super) probes: Vec<ProbeId>,
+}
+
+/// The answer for a person, of a process that may be one of several shards.
 ///
 /// # Errors
 /// What there is not, and what there is.
-pub(super) fn answer(probes: &[Probe], query: &RunsQuery, now: SystemTime) -> Result<String, String> {
+pub(super) fn answer(
+    (probes, elsewhere): (&[Probe], Option<&Elsewhere>),
+    query: &RunsQuery,
+    now: SystemTime,
+) -> Result<String, String> {
     let Some(name) = &query.probe else {
-        return Ok(report::overview(probes.iter().map(|(id, history)| (id, history.last())), now));
+        let share = elsewhere.map(|of| format!("{}\n\n", shards::sentence(of.shard, of.probes.len())));
+        let runs = report::overview(probes.iter().map(|(id, history)| (id, history.last())), now);
+        return Ok(share.unwrap_or_default() + &runs);
     };
-    let found = find(probes, name, query.kind.as_deref())?;
+    let kind = query.kind.as_deref();
+    let found = find(probes, name, kind);
+    let found = found.map_err(|none| elsewhere.map_or_else(String::new, |of| owners(of, name, kind)) + &none)?;
     let runs: Vec<_> = found.into_iter().map(|(id, history)| (id, history.runs())).collect();
     let target = query.target.as_deref();
     match query.id {
@@ -44,6 +61,17 @@ fn find<'p>(probes: &'p [Probe], name: &str, kind: Option<&str>) -> Result<Vec<&
     let known = names(among.iter().map(|(id, _)| format!("{} {}", id.kind, id.name)));
     let of_type = kind.map_or(String::new(), |kind| format!(" of type `{}`", escape(kind)));
     Err(format!("No probe `{}`{of_type} runs here. Runs are remembered for: {known}.\n", escape(name)))
+}
+
+/// Where the probes of that name run instead.
+fn owners(elsewhere: &Elsewhere, name: &str, kind: Option<&str>) -> String {
+    let of_that_name = |id: &&ProbeId| *id.name == *name && kind.is_none_or(|kind| kind == id.kind);
+    let found = elsewhere.probes.iter().filter(of_that_name);
+    let sentence = |id: &ProbeId| {
+        let (owner, here) = (elsewhere.shard.owner(id.kind, &id.name), elsewhere.shard);
+        format!("{} {} belongs to {owner}, and this is shard {}.\n", id.kind, id.name, here.index)
+    };
+    found.map(sentence).collect()
 }
 
 fn all(mut probes: Vec<(&ProbeId, Vec<PastRun>)>, target: Option<&str>) -> Result<String, String> {
@@ -122,7 +150,7 @@ mod tests {
     }
 
     fn ask(probes: &[Probe], query: &str) -> Result<String, String> {
-        answer(probes, &RunsQuery::parse(query).unwrap(), SystemTime::UNIX_EPOCH)
+        answer((probes, None), &RunsQuery::parse(query).unwrap(), SystemTime::UNIX_EPOCH)
     }
 
     #[test]
@@ -137,6 +165,23 @@ mod tests {
         assert_eq!(ask(&probes, "probe=c").unwrap_err(), none);
         let none = "Probe http a remembers no run yet.\nProbe tcp a remembers no run yet.\n";
         assert_eq!(ask(&probes, "probe=a&id=0123456789abcdef").unwrap_err(), none);
+    }
+
+    #[test]
+    fn a_shard_says_whose_a_probe_is_that_it_does_not_run() {
+        let probes = [probe("tcp", "a")];
+        let shard = Shard { index: 0, count: 2 };
+        let elsewhere = Elsewhere { shard, probes: vec![ProbeId { kind: "vpn", name: "office".into() }] };
+        let ask = |query: &str| {
+            answer((&probes, Some(&elsewhere)), &RunsQuery::parse(query).unwrap(), SystemTime::UNIX_EPOCH)
+        };
+        let all = ask("").unwrap();
+        let first = "This is shard 0 of 2, counted from 0 to 1; probes of other shards: 1.\n\nprobe  ";
+        assert!(all.starts_with(first), "{all}");
+        let said = ask("probe=office").unwrap_err();
+        let whose = "vpn office belongs to shard 1 of 2, and this is shard 0.\nNo probe `office` runs here. ";
+        assert!(said.starts_with(whose), "{said}");
+        assert!(ask("probe=office&type=tcp").unwrap_err().starts_with("No probe `office` of type `tcp` runs here. "));
     }
 
     #[test]

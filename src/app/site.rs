@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::reload::Status;
-use super::runs::{self, Probe};
+use super::runs::{self, Elsewhere, Probe};
+use super::shards;
 use crate::config::Requests;
 use crate::door::Door;
 use crate::http::{Landing, Reload, RunsQuery};
@@ -26,6 +27,10 @@ impl Site {
 
     fn probes(&self) -> Arc<[Probe]> {
         Arc::clone(&self.status.probes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn elsewhere(&self) -> Option<Arc<Elsewhere>> {
+        self.status.elsewhere.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -53,7 +58,7 @@ impl crate::http::Site for Site {
     }
 
     fn runs(&self, query: &RunsQuery) -> Result<String, String> {
-        runs::answer(&self.probes(), query, SystemTime::now())
+        runs::answer((&self.probes(), self.elsewhere().as_deref()), query, SystemTime::now())
     }
 
     fn door<'p>(&self, path: &'p str) -> Option<(Arc<dyn Door>, &'p str)> {
@@ -61,6 +66,7 @@ impl crate::http::Site for Site {
     }
 
     fn landing(&self) -> Landing {
-        Landing { version: env!("CARGO_PKG_VERSION").into(), probes: self.probes().len() }
+        let share = self.elsewhere().map(|elsewhere| shards::sentence(elsewhere.shard, elsewhere.probes.len()));
+        Landing { version: env!("CARGO_PKG_VERSION").into(), probes: self.probes().len(), share }
     }
 }

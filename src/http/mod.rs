@@ -91,6 +91,8 @@ pub struct Landing {
     pub version: Cow<'static, str>,
     /// How many probes run.
     pub probes: usize,
+    /// A sentence about which share of all probes these are, if there are others.
+    pub share: Option<String>,
 }
 
 /// What one client, and all of them together, may use.

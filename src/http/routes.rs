@@ -1,5 +1,6 @@
 //! Which request gets which response.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::pieces::Pieces;
 use super::scrapes::Scrapes;
 use super::socket::Busy;
 use super::{Limits, RunsQuery, Site, credentials};
-use crate::door::{Answer, Door, Knock};
+use crate::door::{Answer, Door, HANDED_ON, Knock};
 use crate::metrics::exposition::{Format, Writer};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -174,6 +175,7 @@ impl<S: Site> Desk<S> {
             knock.secret = credentials::secret(header.as_bytes());
         }
         knock.peer = Some(busy.gate().peer);
+        knock.is_handed_on = request.headers().contains_key(HANDED_ON);
         knock.query = request.uri().query().unwrap_or_default().to_owned();
         let Limits { door_body_bytes, door_body_kept, .. } = self.limits;
         match self.read_body(request.into_body(), (door_body_bytes, door_body_kept), busy).await {
@@ -290,9 +292,10 @@ impl<S: Site> Desk<S> {
         let landing = self.site.landing();
         let mut page = format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>midwatch</title></head>\n<body>\n\
-             <h1>midwatch</h1>\n<p>Version {}, probes: {}.</p>\n<ul>\n",
+             <h1>midwatch</h1>\n<p>Version {}, probes: {}.{}</p>\n<ul>\n",
             escape(&landing.version),
-            landing.probes
+            landing.probes,
+            landing.share.map(|share| format!(" {}", escape(&share))).unwrap_or_default()
         );
         for (path, route, about) in Route::TABLE {
             if route == Route::Landing || route.is_administration() && self.port == Port::Public {
@@ -322,6 +325,10 @@ fn wrong_method(allowed: &'static str) -> Response<Content> {
 
 /// What a door says.
 fn answered(Answer { status, text, retry_after }: Answer) -> Response<Content> {
+    let text: Bytes = match text {
+        Cow::Borrowed(text) => text.into(),
+        Cow::Owned(text) => text.into(),
+    };
     let mut response = plain(status, text);
     if let Some(time) = retry_after {
         // Whole seconds, and not too early.

@@ -110,7 +110,7 @@ impl Site for MadeUp {
     }
 
     fn landing(&self) -> Landing {
-        Landing { version: Cow::Borrowed("1.2.3<script>&\"'"), probes: 7 }
+        Landing { version: Cow::Borrowed("1.2.3<script>&\"'"), probes: 7, share: None }
     }
 }
 

@@ -31,6 +31,23 @@ pub(crate) static FILE_OK: Gauge<1> = Gauge::new(
     "Whether the file's present content is in force; 0 while its last good content, or none, is.",
     &["file"],
 );
+pub(crate) static PROBES_LOADED: Gauge<0> = Gauge::new(
+    "midwatch_probes_loaded",
+    "Number of probes of the configuration that is in force, those of other shards included.",
+    &[],
+);
+pub(crate) static PROBES_OWNED: Gauge<0> =
+    Gauge::new("midwatch_probes_owned", "Number of probes that this instance runs.", &[]);
+pub(crate) static SHARD_INFO: Gauge<2> = Gauge::new(
+    "midwatch_shard_info",
+    "Always 1; says which shard this is, counted from 0, and of how many; absent if it is the only one.",
+    &["shard", "shards"],
+);
+pub(crate) static SHARD_EXPECTED: Gauge<2> = Gauge::new(
+    "midwatch_shard_expected",
+    "Always 1, for each of all shards; one that no instance has is missing.",
+    &["shard", "shards"],
+);
 pub(crate) static SERIES: Gauge<0> =
     Gauge::new("midwatch_series", "Number of series that the next scrape exposes.", &[]);
 pub(crate) static SCRAPE_DURATION: Histogram<0> = Histogram::new(
@@ -49,6 +66,10 @@ pub const METRICS: &[&Desc] = &[
     RELOADS.desc(),
     CONFIG_HASH.desc(),
     FILE_OK.desc(),
+    PROBES_LOADED.desc(),
+    PROBES_OWNED.desc(),
+    SHARD_INFO.desc(),
+    SHARD_EXPECTED.desc(),
     SERIES.desc(),
     SCRAPE_DURATION.desc(),
 ];

@@ -41,6 +41,8 @@ pub(super) enum Value {
 pub(super) struct Run {
     pub(super) ops: Vec<Op>,
     keys: Vec<u8>,
+    /// Whether what it did not record is no more, though it failed.
+    pub(super) is_complete: bool,
     /// Label names, and the value whose series go.
     pub(super) forgotten: Vec<(&'static [&'static str], String)>,
     pub(super) trace: Trace,
@@ -94,6 +96,7 @@ impl Run {
         }
         self.keys.shrink_to(KEPT_OPS * 32);
         self.forgotten.clear();
+        self.is_complete = false;
     }
 }
 
@@ -171,6 +174,11 @@ impl Recorder {
         let mut run = self.lock();
         run.forgotten.push((&["target"], target.to_owned()));
         run.trace.gone.push(target.to_owned());
+    }
+
+    /// Says that the run has recorded everything that there is: gauges that it did not record go even if it fails.
+    pub fn complete(&self) {
+        self.lock().is_complete = true;
     }
 
     /// Ends all series that have the value in one of these labels, with this run.

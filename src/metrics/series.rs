@@ -188,7 +188,7 @@ impl SeriesSet {
                 at = state.family(op.desc, at);
                 dropped += state.apply(at, op, part.run.key(op), author);
             }
-            if part.gauges == Gauges::Replace {
+            if part.gauges == Gauges::Replace || part.run.is_complete {
                 state.remove_gauges(|meta| meta.cycle == cycle && meta.commit != commit);
             }
         }

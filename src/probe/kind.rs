@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Cycle, Failure, Floor, Probe, Reason, Shared};
+use super::{Cycle, Elsewhere, Failure, Floor, Probe, Reason, Shared};
 use crate::metrics::{Desc, Live, Recorder};
 use crate::settings::{Section, Settings};
 
@@ -112,6 +112,8 @@ pub trait AnyProbe: Any + Send + Sync {
     fn run<'a>(&'a self, cycle: Cycle, rec: &'a mut Recorder) -> BoxFuture<'a, Result<(), Failure>>;
     /// See [`Probe::serve`].
     fn serve(&self, live: Live) -> BoxFuture<'_, ()>;
+    /// See [`Probe::refer`].
+    fn refer(&self, to: &Elsewhere) -> Option<BoxFuture<'static, ()>>;
     /// See [`Probe::reconsider`].
     fn reconsider(&self);
     /// See [`Probe::concerns`].
@@ -133,6 +135,10 @@ impl<P: Probe> AnyProbe for P {
 
     fn serve(&self, live: Live) -> BoxFuture<'_, ()> {
         Box::pin(Probe::serve(self, live))
+    }
+
+    fn refer(&self, to: &Elsewhere) -> Option<BoxFuture<'static, ()>> {
+        Probe::refer(self, to)
     }
 
     fn reconsider(&self) {

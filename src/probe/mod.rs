@@ -9,6 +9,7 @@ mod common;
 mod key_file;
 mod kind;
 pub mod net;
+mod peers;
 mod state;
 #[cfg(test)]
 mod testing;
@@ -49,7 +50,8 @@ use std::time::Duration;
 
 pub use crate::failure::{Failure, Reason};
 pub use common::{Common, Defaults, Require, Slo};
-pub use kind::{AnyConfig, AnyProbe, Kind, ProbeId, erase};
+pub use kind::{AnyConfig, AnyProbe, BoxFuture, Kind, ProbeId, erase};
+pub use peers::{Elsewhere, Peers};
 pub use state::State;
 
 use crate::door::Doors;
@@ -109,6 +111,13 @@ pub trait Probe: Send + Sync + Sized + 'static {
     fn serve(&self, live: Live) -> impl Future<Output = ()> + Send {
         let _ = live;
         std::future::pending()
+    }
+
+    /// Another shard runs this probe, and this process does not: what it does for it all the same, until that is dropped. Nothing, for
+    /// most probes.
+    fn refer(&self, to: &Elsewhere) -> Option<BoxFuture<'static, ()>> {
+        let _ = to;
+        None
     }
 
     /// Somebody asked for a reload: what the probe has put off, because it failed in a way that only people can mend, is to be

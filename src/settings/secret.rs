@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::section::Section;
 use super::source::Source;
 use super::value::{Invalid, Item, Value};
+use crate::host;
 
 const EXPECTED: &str = "a secret is named by { file = \"…\" } or { env = \"…\" }";
 
@@ -52,9 +53,14 @@ impl Secret {
         Ok(Self { value: Zeroizing::new(text.to_owned()), placeholder: false, path: None })
     }
 
+    /// `{ordinal}` in the path is the number of this replica, so that each can have a key of its own.
     fn from_file(source: &Source<'_>, path: &Path) -> Result<Self, Invalid> {
-        match source.read(path).map_err(Invalid::new)? {
-            Some(content) => Ok(Self { path: Some(path.to_owned()), ..Self::checked(content.bytes())? }),
+        let path = match path.to_str() {
+            Some(text) => PathBuf::from(&*host::fill(text, source.without_secrets()).map_err(Invalid::new)?),
+            None => path.to_owned(),
+        };
+        match source.read(&path).map_err(Invalid::new)? {
+            Some(content) => Ok(Self { path: Some(path), ..Self::checked(content.bytes())? }),
             None => Ok(Self::placeholder()),
         }
     }

@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use super::problem::escape;
 use super::section::Section;
 use super::source::Source;
+use crate::host;
 
 /// A type that one value of the configuration can be turned into.
 pub trait Value: Sized {
@@ -90,6 +91,14 @@ impl<'a> Item<'a> {
             Some(text) => Ok(text),
             None => Err(self.expected(what)),
         }
+    }
+
+    /// The same with the number of this host in place of `{ordinal}`.
+    ///
+    /// # Errors
+    /// As before, and the host's name has no number.
+    pub fn text_of_host(&self, what: &str) -> Result<Cow<'a, str>, Invalid> {
+        host::fill(self.text(what)?, self.source().without_secrets()).map_err(Invalid::new)
     }
 
     /// The elements, if the value is an array.

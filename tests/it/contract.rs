@@ -41,7 +41,9 @@ fn every_type_has_an_example_that_is_accepted() {
         assert!(text.contains(&format!("[probe.{}.", kind.name)));
         assert_eq!(check(&place, &text), "", "{}", kind.name);
     }
-    assert_eq!(check(&place, &read("config/midwatch.toml")), "");
+    for shipped in ["config/midwatch.toml", "deploy/base/midwatch.toml", "deploy/compose/midwatch/midwatch.toml"] {
+        assert_eq!(check(&place, &read(shipped)), "", "{shipped}");
+    }
 }
 
 /// A label that a metric has itself would be twice on its series, and Prometheus would refuse the whole scrape.

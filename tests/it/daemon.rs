@@ -9,6 +9,7 @@ use lab::mongodb::Standalone;
 use lab::net::{Peer, Refused};
 use lab::ports::Port;
 use lab::prometheus::Prometheus;
+use tokio::net::UnixDatagram;
 
 use crate::mongodb::{CONNECT, probe};
 use crate::support::{Metrics, Midwatch, Place, eventually, program, request};
@@ -286,4 +287,53 @@ async fn prometheus_scrapes_it_and_promtool_finds_no_fault() {
         assert_eq!(value(&promql).await, Some(success), "{promql}");
     }
     assert_eq!(value("count(midwatch_probe_info{owner=\"a \\\\ \\\"b\\\"\",tier=\"gold\"})").await, Some(2.0));
+}
+
+/// What the daemon tells, until something else than a sign of life comes; and how many of those came.
+async fn told(socket: &UnixDatagram, signs: &mut usize) -> String {
+    loop {
+        let mut room = [0; 4096];
+        let length = tokio::time::timeout(Duration::from_secs(120), socket.recv(&mut room)).await.unwrap().unwrap();
+        let text = std::str::from_utf8(&room[..length]).unwrap().to_owned();
+        if text != "WATCHDOG=1\n" {
+            return text;
+        }
+        *signs += 1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_manager_is_told_how_far_it_is() {
+    let (place, refused) = (Place::new(), Refused::pick().unwrap());
+    place.write("midwatch.toml", &place.text(&probe("down", &[refused.address().to_string()], "")));
+    let path = place.folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut command = Command::new(program());
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000").env_remove("WATCHDOG_PID");
+    let mut daemon = place.launch("midwatch.toml", &[], command);
+    let (ready, mut signs) = ("READY=1\nSTATUS=watching, probes: 1\n", 0);
+    assert_eq!(told(&socket, &mut signs).await, ready);
+    assert_eq!(daemon.request("GET", "/-/ready").await, Some((200, "ready\n".to_owned())), "it is, from then on");
+
+    for ask in ["HUP", "POST"] {
+        match ask {
+            "HUP" => daemon.signal("HUP"),
+            _ => assert_eq!(daemon.post_reload().await.0, 200),
+        }
+        let reloading = told(&socket, &mut signs).await;
+        let since =
+            reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|rest| rest.trim_end().parse().ok());
+        assert!(since.is_some_and(|since: u64| since > 0), "{reloading}");
+        assert_eq!(told(&socket, &mut signs).await, ready);
+    }
+    // Signs of life go on by themselves.
+    let mut room = [0; 64];
+    while signs < 3 {
+        let length = tokio::time::timeout(Duration::from_secs(120), socket.recv(&mut room)).await.unwrap().unwrap();
+        assert_eq!(&room[..length], b"WATCHDOG=1\n");
+        signs += 1;
+    }
+    daemon.signal("TERM");
+    assert_eq!(told(&socket, &mut signs).await, "STOPPING=1\nSTATUS=stopping\n");
+    assert!(daemon.end().await.success());
 }

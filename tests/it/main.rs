@@ -12,6 +12,7 @@ mod kafka;
 mod mongodb;
 mod prometheus;
 mod reload;
+mod shard;
 mod shipped;
 mod soak;
 mod support;

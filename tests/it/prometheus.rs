@@ -54,7 +54,7 @@ impl Site for MadeUp {
     }
 
     fn landing(&self) -> Landing {
-        Landing { version: "0".into(), probes: 0 }
+        Landing { version: "0".into(), probes: 0, share: None }
     }
 }
 

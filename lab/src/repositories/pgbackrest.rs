@@ -1,5 +1,4 @@
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,10 +23,9 @@ pub struct PgBackRest {
 impl PgBackRest {
     /// Starts a server and makes the stanza, in a repository that is encrypted with that passphrase.
     pub async fn start(passphrase: &str) -> Result<PgBackRest> {
-        let folder = Scratch::new()?;
+        // PostgreSQL's own user has to get there.
+        let folder = Scratch::for_all()?;
         let path = folder.path().to_owned();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
-            .map_err(Error::io("opening the folder"))?;
         let home = path.join("home");
         std::fs::create_dir(&home).map_err(Error::io("making a folder"))?;
         if is_root() {

@@ -9,7 +9,6 @@ mod place;
 mod size;
 mod teller;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,7 +17,7 @@ pub use list::list;
 
 use self::child::{Ended, How, Relay, Running};
 use self::place::Wanted;
-use self::teller::Teller;
+use self::teller::{Over, Teller};
 use super::Error;
 use crate::cli::Wrap;
 use crate::config::is_probe_name;
@@ -48,9 +47,10 @@ pub fn wrap(arguments: Wrap) -> Result<ExitCode, Error> {
             (ended, Teller::start(wanted.clone(), began.clone(), None))
         }
     };
-    let told = end(began, &ended, &size_of);
+    let told = end(began, &ended);
+    let size_of = if matches!(ended.how, How::Ended(_)) { size_of } else { Vec::new() };
     match teller.or_else(|_| Teller::start(wanted, told.clone(), None)) {
-        Ok(teller) => teller.finish(told),
+        Ok(teller) => teller.finish(Over { told, size_of }),
         Err(error) => tracing::error!("nobody knows of this run: there can be no thread: {error}"),
     }
     Ok(ended.how.imitate())
@@ -68,32 +68,20 @@ fn check(arguments: &Wrap) -> Result<(), Error> {
 }
 
 /// The message about the end of a run, from the one about its beginning.
-fn end(began: Told, ended: &Ended, size_of: &[PathBuf]) -> Told {
+fn end(began: Told, ended: &Ended) -> Told {
     let duration = ended.took.as_secs_f64();
     let started = began.started.unwrap_or_default();
     // By the wall clock, unless that was set back meanwhile.
     let at = Some(now()).filter(|at| *at >= started).unwrap_or(started + duration);
-    let did_run = matches!(ended.how, How::Ended(_));
-    let size = if size_of.is_empty() || !did_run { None } else { sizes(size_of) };
     Told {
         what: if ended.how.is_success() { What::Success } else { What::Failure },
         ended: Some(at),
         duration: Some(duration),
-        size,
         cpu_seconds: ended.cpu_seconds,
         peak_memory: ended.peak_memory,
         note: ended.how.words(),
         ..began
     }
-}
-
-/// The size of all that the backup left; `None` if any of it is not there, or takes too long to add up.
-fn sizes(paths: &[PathBuf]) -> Option<u64> {
-    let size = |path: &PathBuf| {
-        let size = size::size(path);
-        size.map_err(|error| tracing::warn!("the size of {} is not known: {error}", path.display())).ok()
-    };
-    paths.iter().map(size).try_fold(0, |sum: u64, size| Some(sum.saturating_add(size?)))
 }
 
 /// Tells this run from all others: a random UUID (RFC 9562, section 5.4).

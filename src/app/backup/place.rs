@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Server, single};
 use crate::probe::backup::spool;
-use crate::probe::backup::told::{Told, What};
+use crate::probe::backup::told::Told;
 use crate::probe::backup::{Sender, sender};
 use crate::probe::net::http::ask;
 use crate::probe::net::{Net, Tls, TlsOptions, clean};
@@ -200,13 +200,8 @@ impl Door {
     }
 
     fn request(&self, told: &Told) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
-        let action = match told.what {
-            What::Start => "/start",
-            What::Success => "",
-            What::Failure => "/fail",
-            What::Log => "/log",
-        };
-        let mut request = Request::post(format!("{}{action}?{}", *self.path, query(told))).header(HOST, self.host());
+        let path = format!("{}{}?{}", *self.path, told.action(), told.query());
+        let mut request = Request::post(path).header(HOST, self.address.to_string());
         if let Some(token) = &self.token {
             let mut value = HeaderValue::from_str(&Zeroizing::new(format!("Bearer {}", **token)))?;
             value.set_sensitive(true);
@@ -214,40 +209,12 @@ impl Door {
         }
         request.body(Full::new(told.note.clone().into()))
     }
-
-    fn host(&self) -> String {
-        let HostPort { host, port } = &self.address;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-    }
-}
-
-/// What a message says, as a query.
-fn query(told: &Told) -> String {
-    let seconds = |value: Option<f64>| value.map(|value| format!("{value:.6}"));
-    let whole = |value: Option<u64>| value.map(|value| value.to_string());
-    let pairs = [
-        ("rid", Some(told.rid.clone())),
-        ("node", told.node.as_deref().map(escaped)),
-        ("started", seconds(told.started)),
-        ("ended", seconds(told.ended)),
-        ("duration", seconds(told.duration)),
-        ("cpu_seconds", seconds(told.cpu_seconds)),
-        ("peak_memory", whole(told.peak_memory)),
-        ("size", whole(told.size)),
-    ];
-    let pairs = pairs.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
-    pairs.collect::<Vec<_>>().join("&")
-}
-
-/// All but letters, digits and the marks that mean nothing in a query (RFC 3986, section 2.3) as escapes.
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::backup::told::What;
 
     #[test]
     fn the_daemon_is_asked_where_it_listens_on_this_machine() {

@@ -5,20 +5,42 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
-/// So long the exit of the wrapper waits for the size of a large tree.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// So long the exit of the wrapper waits for all sizes together.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The size of all that the backup left; `None` if that is nothing, if any of it is not there, or if it takes too long to add up. A file
+/// system that hangs is not waited for any longer.
+pub(super) async fn of_all(paths: Vec<PathBuf>) -> Option<u64> {
+    if paths.is_empty() {
+        return None;
+    }
+    let ends = Instant::now() + PATIENCE;
+    let (tell, told) = oneshot::channel();
+    // Not one of the runtime's: this one may never end.
+    let started = thread::Builder::new().name("size".to_owned()).spawn(move || {
+        let sizes = paths.iter().map(|path| size(path, ends).map_err(|error| (path.display().to_string(), error)));
+        let _ = tell.send(sizes.sum::<Result<u64, _>>());
+    });
+    let late = || Err(("what the backup left".to_owned(), io::ErrorKind::TimedOut.into()));
+    let size = match started {
+        Ok(_) => timeout_at(ends, told).await.ok().and_then(Result::ok).unwrap_or_else(late),
+        Err(error) => Err(("what the backup left".to_owned(), error)),
+    };
+    size.map_err(|(what, error)| tracing::warn!("the size of {what} is not known: {error}")).ok()
+}
 
 /// The bytes of a file, or of all files in a directory and those below. Links within it are not followed, and a file with several
 /// names counts once. Blocks.
 ///
 /// # Errors
-/// What cannot be read; `TimedOut` for a tree that takes longer than 10 seconds.
-pub(super) fn size(path: &Path) -> io::Result<u64> {
-    let ends = Instant::now() + PATIENCE;
+/// What cannot be read; `TimedOut` if it takes longer than `ends`.
+fn size(path: &Path, ends: Instant) -> io::Result<u64> {
     let about = fs::metadata(path)?;
     let mut names = HashSet::new();
     let mut bytes = own(&about, &mut names);
@@ -62,8 +84,21 @@ mod tests {
         fs::hard_link(at("a/two"), at("a/b/two again")).unwrap();
         std::os::unix::fs::symlink(at("one"), at("a/link")).unwrap();
         std::os::unix::fs::symlink(folder.path(), at("a/loop")).unwrap();
-        assert_eq!(size(folder.path()).unwrap(), 1230);
-        assert_eq!(size(&at("a/link")).unwrap(), 1000);
-        assert_eq!(size(&at("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let ends = Instant::now() + PATIENCE;
+        assert_eq!(size(folder.path(), ends).unwrap(), 1230);
+        assert_eq!(size(&at("a/link"), ends).unwrap(), 1000);
+        assert_eq!(size(&at("none"), ends).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(size(folder.path(), Instant::now()).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn sizes_are_added_up_if_all_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("one"), [0; 1000]).unwrap();
+        fs::write(at("two"), [0; 200]).unwrap();
+        assert_eq!(of_all(vec![at("one"), at("two")]).await, Some(1200));
+        assert_eq!(of_all(vec![at("one"), at("none")]).await, None);
+        assert_eq!(of_all(Vec::new()).await, None);
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::child::Relay;
 use super::place::{Door, NotTaken, Place, Wanted};
+use super::size;
 use crate::probe::backup::spool::{self, Record};
 use crate::probe::backup::told::{Told, What};
 
@@ -30,9 +31,17 @@ const BACKLOG: usize = 20;
 /// Why nobody is told over HTTP who could not be.
 const NO_DOOR: &str = "no address and token are known";
 
+/// How a run ended.
+pub(super) struct Over {
+    /// All that is known at once.
+    pub(super) told: Told,
+    /// Whose size it is to have.
+    pub(super) size_of: Vec<PathBuf>,
+}
+
 /// A thread that tells of a run.
 pub(super) struct Teller {
-    end: oneshot::Sender<Told>,
+    end: oneshot::Sender<Over>,
     done: mpsc::Receiver<()>,
 }
 
@@ -53,15 +62,16 @@ impl Teller {
     }
 
     /// Tells how the run ended, and returns when that is done, or has taken too long.
-    pub(super) fn finish(self, told: Told) {
-        let is_done = self.end.send(told).is_ok() && self.done.recv_timeout(LONGEST).is_ok();
+    pub(super) fn finish(self, over: Over) {
+        let longest = if over.size_of.is_empty() { LONGEST } else { LONGEST + size::PATIENCE };
+        let is_done = self.end.send(over).is_ok() && self.done.recv_timeout(longest).is_ok();
         if !is_done {
             tracing::warn!("nobody could be told of this run in time");
         }
     }
 }
 
-fn tell(wanted: &Wanted, began: Told, ended: oneshot::Receiver<Told>, relay: Option<&Relay>) {
+fn tell(wanted: &Wanted, began: Told, ended: oneshot::Receiver<Over>, relay: Option<&Relay>) {
     let place = Place::find(wanted);
     for doubt in &place.doubts {
         tracing::warn!("{doubt}");
@@ -72,7 +82,7 @@ fn tell(wanted: &Wanted, began: Told, ended: oneshot::Receiver<Told>, relay: Opt
         Ok(runtime) => runtime,
         Err(error) => {
             // The record needs none.
-            if let Ok(told) = ended.blocking_recv() {
+            if let Ok(Over { told, .. }) = ended.blocking_recv() {
                 let left = leave(&place, &wanted.job, &complete(told));
                 report(&left, Err(&format!("no runtime: {error}")));
             }
@@ -81,13 +91,13 @@ fn tell(wanted: &Wanted, began: Told, ended: oneshot::Receiver<Told>, relay: Opt
     };
     runtime.block_on(async {
         let began = complete(began);
-        let told = tokio::select! {
+        let over = tokio::select! {
             biased;
-            told = ended => told,
+            over = ended => over,
             never = start(place.door.as_ref(), &began) => match never {},
         };
-        if let Ok(told) = told {
-            end(&place, &wanted.job, &complete(told), relay).await;
+        if let Ok(Over { told, size_of }) = over {
+            end(&place, &wanted.job, Over { told: complete(told), size_of }, relay).await;
         }
     });
     // A name server that hangs is not waited for.
@@ -111,18 +121,27 @@ async fn attempt(door: &Door, told: &Told) -> Result<(), NotTaken> {
     timeout(MESSAGE, door.tell(told)).await.map_err(late)?
 }
 
-/// Tells how the run ended. The record is there first: whatever ends this process afterwards, the run is not lost.
-async fn end(place: &Place, job: &str, told: &Told, relay: Option<&Relay>) {
-    let left = leave(place, job, told);
+/// Tells how the run ended. The record is there first: whatever ends this process afterwards, the run is not lost. Once the size is
+/// known, another record takes its place; if a daemon has taken the first one by then, it completes it.
+async fn end(place: &Place, job: &str, over: Over, relay: Option<&Relay>) {
+    let Over { mut told, size_of } = over;
+    let mut left = leave(place, job, &told);
     let hurry = async {
         match relay {
             Some(relay) => relay.hurry.notified().await,
             None => std::future::pending().await,
         }
     };
+    let telling = async {
+        if let Some(size) = size::of_all(size_of).await {
+            told.size = Some(size);
+            left = leave(place, job, &told).or(left.clone());
+        }
+        insist(place, &told, left.is_ok()).await
+    };
     let taken = tokio::select! {
         biased;
-        taken = insist(place, told, left.is_ok()) => taken,
+        taken = telling => taken,
         () = hurry => Err("somebody wanted this to end".to_owned()),
     };
     if let (Ok(()), Ok(file)) = (&taken, &left) {

@@ -1,8 +1,11 @@
 //! The books of one job: which runs there were, each counted once; which go on; what was missed. No I/O and no clock: what
 //! happens comes in as [`Event`]s, the same ones after a restart as when they happened.
 
+mod clock;
+mod late;
 mod plan;
 mod spans;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::plan::lost;
 pub use self::spans::Spans;
+use super::held::Held;
 use super::runs::{End, Outcome, Run};
 
 /// So many runs that ended are remembered whole, for people.
@@ -55,6 +59,18 @@ pub enum Event {
         /// How many of them were missed.
         missed: u64,
     },
+    /// The clock was ahead, and has been set back: what the books have of later times happened by then.
+    SetBack {
+        /// What it says now, in unix seconds.
+        at: f64,
+    },
+    /// What the source holds beside runs.
+    Held {
+        /// When, in unix seconds.
+        at: f64,
+        /// What it is.
+        held: Box<Held>,
+    },
 }
 
 /// A run that has just been counted.
@@ -78,7 +94,7 @@ pub struct Books {
     last_failure: Option<f64>,
     last_start: Option<f64>,
     last_ended: Option<Run>,
-    /// Runs that go on, by their ids.
+    /// Runs that go on, by their ids. Those that are also `known` were given up and counted.
     open: BTreeMap<String, Run>,
     /// The last runs that ended, the newest last.
     recent: VecDeque<Run>,
@@ -96,6 +112,9 @@ pub struct Books {
     judged_until: Option<f64>,
     /// Where runs were, and when one was last.
     nodes: BTreeMap<String, f64>,
+    /// What the source held beside runs, and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<(f64, Held)>,
 }
 
 impl Books {
@@ -104,7 +123,7 @@ impl Books {
         match event {
             Event::Source { name } => {
                 if self.source.as_ref().is_some_and(|known| known != name) {
-                    self.watched_since = None;
+                    (self.watched_since, self.held) = (None, None);
                 }
                 self.source = Some(name.clone());
                 None
@@ -130,11 +149,33 @@ impl Books {
                 self.judged_until = Some(*until);
                 None
             }
+            Event::SetBack { at } => {
+                self.set_back(*at);
+                None
+            }
+            Event::Held { at, held } => {
+                self.held = Some((*at, (**held).clone()));
+                None
+            }
             Event::Run(run) => match &run.opened_as {
                 Some(first) if *first != run.id && !self.known.contains_key(&run.id) => self.renamed(run, first),
                 _ => self.run(run),
             },
         }
+    }
+
+    /// Events that come first, and those that are planned with the books as they are then.
+    pub fn after(&self, first: impl IntoIterator<Item = Event>, plan: impl FnOnce(&Self) -> Vec<Event>) -> Vec<Event> {
+        let mut events: Vec<_> = first.into_iter().collect();
+        if events.is_empty() {
+            return plan(self);
+        }
+        let mut books = self.clone();
+        for event in &events {
+            books.apply(event);
+        }
+        events.extend(plan(&books));
+        events
     }
 
     fn baseline(&mut self, runs: &[Run]) {
@@ -152,10 +193,7 @@ impl Books {
 
     fn run(&mut self, run: &Run) -> Option<Counted> {
         if self.is_settled(run) {
-            // Somebody gave it up, and it ended after all: it is not counted again, but its result is news.
-            if run.end.is_some() && !is_lost(run) {
-                self.found_again(run, &run.id);
-            }
+            self.late(run);
             return None;
         }
         self.note_overlaps(run);
@@ -168,19 +206,6 @@ impl Books {
         self.cpu_seconds += run.cpu_seconds.unwrap_or(0.0).max(0.0);
         self.enter(run);
         Some(Counted(run.clone()))
-    }
-
-    /// Enters how a run ended that was given up as `id`. Says whether there is one.
-    fn found_again(&mut self, run: &Run, id: &str) -> bool {
-        let was_lost = self.recent.iter().any(|known| known.id == id && is_lost(known));
-        if was_lost {
-            self.recent.retain(|known| known.id != id);
-            if self.last_ended.as_ref().is_some_and(|last| last.id == id) {
-                self.last_ended = self.recent.back().cloned();
-            }
-            self.enter(run);
-        }
-        was_lost
     }
 
     /// Counts the run if another one went on as it began, and others that turn out to have begun while it went on.
@@ -201,33 +226,6 @@ impl Books {
         for id in itself.into_iter().chain(others).collect::<Vec<_>>() {
             self.overlaps += u64::from(self.overlapped.insert(id));
         }
-    }
-
-    /// A run that has another id now that it ended: what was known of it by the first one holds for it.
-    fn renamed(&mut self, run: &Run, first: &str) -> Option<Counted> {
-        if let Some(open) = self.open.remove(first) {
-            let run = Run {
-                started: run.started.or(open.started),
-                node: run.node.clone().or_else(|| open.node.clone()),
-                ..run.clone()
-            };
-            if self.overlapped.remove(first) {
-                self.overlapped.insert(run.id.clone());
-            }
-            self.open.insert(run.id.clone(), Run { id: run.id.clone(), ..open });
-            // Whatever is still told of it by its first id is no news.
-            self.know(first, run.end.map_or(0.0, |end| end.at));
-            return self.run(&run);
-        }
-        if self.found_again(run, first) {
-            return None;
-        }
-        if self.known.contains_key(first) {
-            // It was counted as lost so long ago that it is not remembered whole.
-            self.enter(run);
-            return None;
-        }
-        self.run(run)
     }
 
     fn begin(&mut self, run: &Run) {
@@ -277,7 +275,9 @@ impl Books {
         let mut ends: Vec<f64> = self.known.values().copied().collect();
         ends.sort_unstable_by(f64::total_cmp);
         let Some(until) = ends.len().checked_sub(KNOWN + 1).and_then(|at| ends.get(at)).copied() else { return };
-        self.known.retain(|_, at| *at > until);
+        // One that was given up and goes on is counted no second time, however long it does.
+        let open = &self.open;
+        self.known.retain(|id, at| *at > until || open.contains_key(id));
         self.forgotten_until = Some(self.forgotten_until.map_or(until, |known| known.max(until)));
     }
 
@@ -302,72 +302,6 @@ impl Books {
     fn is_settled(&self, run: &Run) -> bool {
         let is_old = |end: End| self.forgotten_until.is_some_and(|until| end.at <= until);
         self.known.contains_key(&run.id) || run.end.is_some_and(is_old) && !self.open.contains_key(&run.id)
-    }
-
-    /// How many runs ended so.
-    pub fn ended(&self, outcome: Outcome) -> u64 {
-        self.ended.get(&outcome).copied().unwrap_or(0)
-    }
-
-    /// Runs that began while another went on.
-    pub fn overlap_count(&self) -> u64 {
-        self.overlaps
-    }
-
-    /// Due times at which no run began.
-    pub fn missed(&self) -> u64 {
-        self.missed
-    }
-
-    /// Processor time of all runs that ended, in seconds.
-    pub fn cpu_seconds(&self) -> f64 {
-        self.cpu_seconds
-    }
-
-    /// The last success.
-    pub fn last_success(&self) -> Option<&Run> {
-        self.last_success.as_ref()
-    }
-
-    /// When the last run ended that was none, in unix seconds.
-    pub fn last_failure(&self) -> Option<f64> {
-        self.last_failure
-    }
-
-    /// When the last run began, in unix seconds.
-    pub fn last_start(&self) -> Option<f64> {
-        self.last_start
-    }
-
-    /// The last run that ended.
-    pub fn last_ended(&self) -> Option<&Run> {
-        self.last_ended.as_ref()
-    }
-
-    /// The runs that go on, by id.
-    pub fn open(&self) -> impl ExactSizeIterator<Item = &Run> {
-        self.open.values()
-    }
-
-    /// The last runs that ended, the newest last.
-    pub fn recent(&self) -> impl DoubleEndedIterator<Item = &Run> {
-        self.recent.iter()
-    }
-
-    /// Where runs were.
-    pub fn nodes(&self) -> impl Iterator<Item = &str> {
-        self.nodes.keys().map(String::as_str)
-    }
-
-    /// When anything happened to the job last, in unix seconds.
-    pub fn touched(&self) -> f64 {
-        let ended = self.last_ended.as_ref().map(end_of);
-        [self.watched_since, self.last_start, self.judged_until, ended].into_iter().flatten().fold(0.0, f64::max)
-    }
-
-    /// Whether a run that ended is known by that id.
-    pub fn knows(&self, id: &str) -> bool {
-        self.known.contains_key(id)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use tokio::time::Instant;
+
 use super::books::{Books, Event};
 use super::config::Config;
 use super::ledger::{Ledger, NotWritten, Unwritten};
@@ -32,7 +34,9 @@ impl Clerk {
     /// Nothing was entered, because it could not be written: whoever told it is to keep it.
     pub(super) fn enter(&self, told: &Told) -> Result<(), NotWritten> {
         let plan = |books: &Books| {
-            let mut events = told.events(books, now());
+            let now = now();
+            let set_back = books.ahead(now).filter(|_| lock(&self.memory).clocks.trusts(now, Instant::now()));
+            let mut events = books.after(set_back, |books| told.events(books, now));
             for event in &mut events {
                 // What the run is known to be at stays: only its first message may have named it.
                 if let Event::Run(run) = event

@@ -1,10 +1,13 @@
 //! Takes records from the spool into the books.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::clerk::Clerk;
 use super::spool;
 use crate::failure::{Failure, Reason};
+
+/// So long after the start nothing is removed from the spool.
+const SETTLED: Duration = Duration::from_secs(3600);
 
 /// Enters the records that wait for the job, and removes each when it is on disk. Only the process that owns the state directory does;
 /// for any other they are there to be seen. Returns what a person should know. Blocks.
@@ -37,9 +40,12 @@ pub(super) fn collect(clerk: &Clerk) -> Result<Vec<String>, Failure> {
             notes.push(format!("a record in the spool has been entered, but cannot be removed: {error}"));
         }
     }
-    match spool::clear(&dir, SystemTime::now()) {
-        0 => {}
-        old => tracing::warn!("{old} files in the spool that nobody took for 31 days have been removed"),
+    // By then all jobs that are configured have been asked for.
+    if clerk.ledger.age() >= SETTLED {
+        match spool::clear(&dir, SystemTime::now(), |job| clerk.ledger.uses(job)) {
+            0 => {}
+            old => tracing::warn!("{old} files in the spool that nobody took for 31 days have been removed"),
+        }
     }
     notes.sort();
     notes.dedup();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::runs::Seen;
 use super::schedule::{GRACE, Schedule};
-use super::source;
+use super::source::{self, Name};
 use crate::settings::{Section, Settings};
 
 /// After so long a run that does not end counts as lost, unless the configuration says otherwise.
@@ -35,16 +35,26 @@ impl Config {
         let told = || Some(held?.schedule.clone()?.within(self.grace));
         self.schedule.clone().or_else(told)
     }
+
+    /// Whose history the job's runs are. Commands and messages are told in the same way, and a cluster's restores are others than its
+    /// backups.
+    pub(super) fn history(&self) -> &'static str {
+        match self.source.name() {
+            Name::Exec | Name::Push => "told",
+            Name::Pbm if self.restores.is_some() => "pbm restores",
+            name => name.label(),
+        }
+    }
 }
 
 impl Settings for Config {
     fn read(section: &mut Section<'_>) -> Option<Self> {
         let job = section.path().strip_prefix("probe.backup.").unwrap_or_default().to_owned();
-        let grace = section.checked("grace", |grace: &Duration| {
+        let written = section.checked("grace", |grace: &Duration| {
             let good = (Duration::from_secs(1)..=Duration::from_secs(31 * 86_400)).contains(grace);
             if good { Ok(()) } else { Err("must be from 1s to 31d".to_owned()) }
         });
-        let grace = grace.unwrap_or(GRACE).as_secs_f64();
+        let grace = written.unwrap_or(GRACE).as_secs_f64();
         let schedule = Schedule::read(section, grace);
         let longest = section.checked("max_duration", |longest: &Duration| {
             let good = (Duration::from_secs(60)..=Duration::from_secs(31 * 86_400)).contains(longest);
@@ -57,7 +67,16 @@ impl Settings for Config {
         });
         let source = source::Config::read(section);
         let longest = longest.unwrap_or(LONGEST).as_secs_f64();
-        Some(Self { job, source: source?, schedule, grace, longest, node, restores })
+        let source = source?;
+        let rarely = source.pace().map_or(0.0, |pace| pace.interval.as_secs_f64());
+        if schedule.is_some() && written.is_some() && grace < rarely {
+            let problem =
+                "`grace`: must not be shorter than `listing_interval`: a run that began in time is seen so late";
+            section.problem(Some("grace"), problem);
+        }
+        let grace = grace.max(rarely);
+        let schedule = schedule.map(|schedule| schedule.within(grace));
+        Some(Self { job, source, schedule, grace, longest, node, restores })
     }
 }
 

@@ -8,19 +8,44 @@ mod journal;
 mod line;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use self::journal::{Journal, Shelf};
 use super::books::{Books, Counted, Event};
+use crate::failure::{Failure, Reason};
 use crate::probe::{Shared, State};
 use crate::sync::lock;
 
 /// The books of all jobs.
-#[derive(Default)]
 pub struct Ledger {
     /// Held while files are written, so only by those who may wait. `None` until the first use: building a probe does no I/O.
     journal: Mutex<Option<Journal>>,
     /// Held for moments. Who changes the books has the journal.
     shelf: Mutex<Shelf>,
+    /// Who has it works with the journal on a thread.
+    turn: Arc<Semaphore>,
+    /// Who has it works with the spool on a thread.
+    spool: Arc<Semaphore>,
+    since: Instant,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        let turn = || Arc::new(Semaphore::new(1));
+        Self { journal: Mutex::default(), shelf: Mutex::default(), turn: turn(), spool: turn(), since: Instant::now() }
+    }
+}
+
+/// Which files are worked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// The journal.
+    Journal,
+    /// The spool.
+    Spool,
 }
 
 /// What is to become of an event that cannot be written.
@@ -41,6 +66,35 @@ impl Ledger {
     /// That of this process.
     pub fn of(shared: &Shared) -> Arc<Self> {
         shared.state.common()
+    }
+
+    /// The turn to work with files on a thread. One has it at a time and the others wait without a thread: a disk that hangs takes
+    /// one of them, and not all that the process has.
+    pub async fn turn(&self, files: Files) -> Option<OwnedSemaphorePermit> {
+        let turn = match files {
+            Files::Journal => &self.turn,
+            Files::Spool => &self.spool,
+        };
+        // Nobody closes it.
+        Arc::clone(turn).acquire_owned().await.ok()
+    }
+
+    /// Works with files, beside the runtime. Nothing of it happens if the result is dropped before it was its turn.
+    ///
+    /// # Errors
+    /// `internal` if the work panicked.
+    pub async fn beside<T: Send + 'static>(
+        &self,
+        files: Files,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let turn = self.turn(files).await;
+        let work = move || {
+            let _turn = turn;
+            work()
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|error| Failure::new(Reason::Internal, error.to_string()))
     }
 
     /// Plans events with the books of a job as they are, writes them, and enters them. The runs that they count are returned, and
@@ -85,6 +139,21 @@ impl Ledger {
             }
         }
         show(&self.books(job))
+    }
+
+    /// Why the journal cannot be read, although there is one.
+    pub fn unread(&self) -> Option<String> {
+        lock(&self.journal).as_ref().and_then(Journal::unread)
+    }
+
+    /// Whether somebody of this process has asked for that job.
+    pub fn uses(&self, job: &str) -> bool {
+        lock(&self.shelf).used.contains(job)
+    }
+
+    /// How long the process has had it.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// The journal, which has been read; what could not be written is tried again.

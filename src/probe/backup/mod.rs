@@ -9,8 +9,10 @@ mod clerk;
 mod clocks;
 mod collect;
 mod config;
+mod forward;
 #[doc(hidden)]
 pub mod fuzz;
+mod held;
 mod ledger;
 mod metrics;
 mod push;
@@ -39,10 +41,11 @@ use self::books::{Books, Counted, Event};
 use self::clerk::Clerk;
 use self::clocks::{Clocks, Trust};
 use self::config::Config;
-use self::ledger::{Ledger, Unwritten};
+use self::held::Held;
+use self::ledger::{Files, Ledger, Unwritten};
 use self::runs::Seen;
 use self::source::{Look, Source};
-use super::{Cycle, Failure, OnFailure, Probe, Reason, Shared, State};
+use super::{BoxFuture, Cycle, Elsewhere, Failure, OnFailure, Probe, Reason, Shared, State};
 use crate::metrics::{Desc, Live, Recorder};
 use crate::settings::{Secret, Section, Settings as _};
 use crate::sync::lock;
@@ -62,7 +65,7 @@ pub(super) struct Backup {
 /// What is remembered from run to run, and is no part of the books.
 #[derive(Default)]
 struct Memory {
-    /// What the source held when it was read last; its runs are in the books.
+    /// What the source held when it was read last, also before a restart; its runs are in the books.
     held: Option<Seen>,
     /// Whether the last reading succeeded; `None` before there was one.
     is_up: Option<bool>,
@@ -72,6 +75,15 @@ struct Memory {
     heard: f64,
     /// Both clocks as the schedule was judged last.
     clocks: Clocks,
+}
+
+impl Memory {
+    /// Takes what the source held from the books, as long as it has not been read.
+    fn remember(&mut self, books: &Books) {
+        if self.held.is_none() {
+            self.held = books.held().map(|(_, held)| held.seen());
+        }
+    }
 }
 
 /// The cycle that reads a source which is expensive to read.
@@ -135,6 +147,13 @@ impl Probe for Backup {
         }
     }
 
+    fn refer(&self, to: &Elsewhere) -> Option<BoxFuture<'static, ()>> {
+        match &self.source {
+            Source::Exec(told) | Source::Push(told) => Some(told.refer(&self.config.job, &self.state, to)),
+            _ => None,
+        }
+    }
+
     fn concerns(&self) -> Vec<String> {
         let state = self.state.dir().is_none().then(|| {
             "there is no state directory: runs that end while midwatch is down are not counted, and a restart forgets what it was told"
@@ -144,8 +163,11 @@ impl Probe for Backup {
     }
 
     fn story(&self) -> String {
-        let held = lock(&self.memory).held.clone();
-        self.ledger.read(&self.state, &self.config.job, |books| report::job(&self.config, books, held.as_ref(), now()))
+        self.ledger.read(&self.state, &self.config.job, |books| {
+            let mut memory = lock(&self.memory);
+            memory.remember(books);
+            report::job(&self.config, books, memory.held.as_ref(), now())
+        })
     }
 }
 
@@ -191,15 +213,15 @@ impl Backup {
     /// Enters what waits in the spool. Returns what a person should know of it.
     async fn collect(&self) -> Result<Vec<String>, Failure> {
         let clerk = self.clerk();
-        let done = tokio::task::spawn_blocking(move || collect::collect(&clerk)).await;
-        done.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
+        self.ledger.beside(Files::Spool, move || collect::collect(&clerk)).await?
     }
 
     /// The ids of the runs that go on, beside the runtime: the ledger reads a file at first.
     async fn open(&self) -> Vec<String> {
         let (ledger, state, config) = (Arc::clone(&self.ledger), self.state.clone(), Arc::clone(&self.config));
         let ids = |books: &Books| books.open().map(|run| run.id.clone()).collect();
-        tokio::task::spawn_blocking(move || ledger.read(&state, &config.job, ids)).await.unwrap_or_default()
+        let read = move || ledger.read(&state, &config.job, ids);
+        self.ledger.beside(Files::Journal, read).await.unwrap_or_default()
     }
 
     /// Enters what `plan` finds, beside the runtime: the ledger writes to a disk.
@@ -207,15 +229,17 @@ impl Backup {
         let (ledger, state) = (Arc::clone(&self.ledger), self.state.clone());
         let (config, memory) = (Arc::clone(&self.config), Arc::clone(&self.memory));
         let commit = move || {
-            let plan = |books: &Books| plan(&Job { books, config: &config, memory: &memory, now: now() });
+            let plan = |books: &Books| {
+                lock(&memory).remember(books);
+                plan(&Job { books, config: &config, memory: &memory, now: now() })
+            };
             let entered = ledger.commit(&state, &config.job, Unwritten::Enter, plan);
             entered.and_then(|(counted, written)| {
                 lock(&memory).counted.extend(counted);
                 written
             })
         };
-        let done = tokio::task::spawn_blocking(commit).await;
-        let done = done.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        let done = self.ledger.beside(Files::Journal, commit).await?;
         done.map_err(|error| Failure::new(Reason::Local, format!("the state directory cannot be written: {error}")))
     }
 
@@ -234,7 +258,14 @@ impl Backup {
             rec.set(&metrics::SOURCE_UP, [], show::flag(is_up));
         }
         rec.set(&metrics::STATE_WRITABLE, [], show::flag(written.is_ok() && self.state.own_dir().is_some()));
+        // Whatever else the run comes to: what is not shown any more is no more.
+        rec.complete();
     }
+}
+
+/// Why the journal of backups cannot be read, although there is one; known once a job's [story](Probe::story) has been told.
+pub fn unread(shared: &Shared) -> Option<String> {
+    Ledger::of(shared).unread()
 }
 
 /// What the configuration of a job says to those who tell of its runs.
@@ -268,35 +299,45 @@ struct Job<'j> {
 impl Job<'_> {
     /// What a reading of the source means.
     fn heard(&self, seen: &Seen) -> Vec<Event> {
-        let mut events = self.books.sourced(self.config.source.name().label(), self.now);
-        if events.is_empty() {
-            return self.books.plan(seen, self.now, self.config.longest);
+        let (was_suspended, is_sure) = {
+            let memory = lock(self.memory);
+            let was_suspended = memory.held.as_ref().is_some_and(|held| held.is_suspended);
+            (was_suspended, memory.clocks.trusts(self.now, Instant::now()))
+        };
+        let set_back = self.books.ahead(self.now).filter(|_| is_sure);
+        let first = self.books.sourced(self.config.history(), self.now).into_iter().chain(set_back);
+        let mut events = self.books.after(first, |books| books.plan(seen, self.now, self.config.longest));
+        // What was due while nobody wanted it is not judged once somebody does again.
+        events.extend(self.books.skip(self.now).filter(|_| was_suspended && !seen.is_suspended));
+        let held = Held::of(seen);
+        if held.is_due(self.books.held().map(|(at, known)| (self.now - at, known))) {
+            events.push(Event::Held { at: self.now, held: Box::new(held) });
         }
-        let mut books = self.books.clone();
-        for event in &events {
-            books.apply(event);
-        }
-        events.extend(books.plan(seen, self.now, self.config.longest));
         events
     }
 
     /// The verdict on due times, unless it cannot be known just now: the source is not read, or the clock was set.
     fn judge(&self) -> Vec<Event> {
         let mut memory = lock(self.memory);
-        let Some(schedule) = self.config.schedule(memory.held.as_ref()) else { return Vec::new() };
+        let schedule = self.config.schedule(memory.held.as_ref());
         let is_suspended = memory.held.as_ref().is_some_and(|held| held.is_suspended);
-        let hold = Duration::from_secs_f64(schedule.grace.clamp(30.0, 3600.0));
-        let verdict = match memory.clocks.look(self.now, Instant::now(), hold) {
-            Trust::Jumped => self.books.skip(self.now),
-            Trust::Sure if memory.is_up == Some(true) => self.books.judge(&schedule, self.now, memory.heard),
-            Trust::Sure | Trust::Unsure => None,
+        let hold = Duration::from_secs_f64(self.config.grace.clamp(30.0, 3600.0));
+        let trust = memory.clocks.look(self.now, Instant::now(), hold);
+        let set_back = self.books.ahead(self.now).filter(|_| trust == Trust::Sure);
+        let judge = |books: &Books| {
+            let schedule = schedule.as_ref()?;
+            match trust {
+                Trust::Jumped => books.skip(self.now),
+                Trust::Sure if memory.is_up == Some(true) => books.judge(schedule, self.now, memory.heard),
+                Trust::Sure | Trust::Unsure => None,
+            }
         };
         let excused = |event| match event {
             // Nobody wanted those runs.
             Event::Judged { until, .. } if is_suspended => Event::Judged { until, missed: 0 },
             event => event,
         };
-        verdict.into_iter().map(excused).collect()
+        self.books.after(set_back, |books| judge(books).map(excused).into_iter().collect())
     }
 }
 

@@ -61,7 +61,8 @@ fn state(text: &mut String, books: &Books, now: f64) {
             .started
             .map_or_else(String::new, |at| format!(" since {}, for {}", utc(at), seconds((now - at).max(0.0))));
         let node = run.node.as_deref().map_or_else(String::new, |node| format!(", on {}", clean(node)));
-        let _ = writeln!(text, "  running      {since}{node}");
+        let silent = if run.is_silent { "; nobody has been heard of lately who works on it" } else { "" };
+        let _ = writeln!(text, "  running      {since}{node}{silent}");
     }
 }
 

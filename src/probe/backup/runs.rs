@@ -36,6 +36,9 @@ pub struct Run {
     pub started: Option<f64>,
     /// How it ended; `None` is that it goes on.
     pub end: Option<End>,
+    /// Whether nobody has been heard of lately who works on it, though it has not been given up yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_silent: bool,
     /// How long it took, in seconds, where that is known better than by both times.
     pub duration: Option<f64>,
     /// Where it runs, spelled as the MongoDB probe's `member`.
@@ -174,7 +177,7 @@ pub struct Seen {
 }
 
 /// The backups that are there.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stock {
     /// How many.
     pub retained: u64,
@@ -185,7 +188,7 @@ pub struct Stock {
 }
 
 /// Point-in-time recovery.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pitr {
     /// Whether it is switched on.
     pub enabled: bool,
@@ -198,7 +201,7 @@ pub struct Pitr {
 }
 
 /// Point-in-time recovery of one replica set.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PitrSet {
     /// Its name.
     pub name: String,

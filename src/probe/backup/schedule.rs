@@ -110,6 +110,14 @@ impl Schedule {
         Some(Self { rhythm, grace: GRACE.as_secs_f64() })
     }
 
+    /// What [`told`](Self::told) makes it of; `None` for an interval.
+    pub fn as_told(&self) -> Option<(String, String)> {
+        match &self.rhythm {
+            Rhythm::Cron { text, zone, .. } => Some((text.clone(), zone.name().to_owned())),
+            Rhythm::Every(_) => None,
+        }
+    }
+
     /// The same, of which a run may be so many seconds late.
     pub fn within(self, grace: f64) -> Self {
         Self { grace, ..self }

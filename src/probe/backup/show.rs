@@ -55,15 +55,17 @@ fn counts(rec: &Recorder, books: &Books) {
 
 /// Where runs go on, and where they did: a node keeps its 0, so that what it is joined with does not vanish.
 fn running(rec: &Recorder, config: &Config, books: &Books) {
-    rec.set(&metrics::IN_PROGRESS, [], number(books.open().len() as u64));
-    let started = books.open().filter_map(|run| run.started).min_by(f64::total_cmp);
+    // Of the others nobody knows whether they do.
+    let going_on = || books.open().filter(|run| !run.is_silent);
+    rec.set(&metrics::IN_PROGRESS, [], number(going_on().count() as u64));
+    let started = going_on().filter_map(|run| run.started).min_by(f64::total_cmp);
     if let Some(started) = started {
         rec.set(&metrics::RUNNING_START, [], started);
     }
     let of_config = config.node.as_deref();
     let anywhere = |run: &super::runs::Run| run.node.is_none().then(|| of_config.unwrap_or_default().to_owned());
     let of_run = |run| super::runs::Run::nodes(run).cloned().chain(anywhere(run));
-    let busy: std::collections::BTreeSet<_> = books.open().flat_map(of_run).collect();
+    let busy: std::collections::BTreeSet<_> = going_on().flat_map(of_run).collect();
     let nodes = books.nodes().chain(of_config).map(str::to_owned);
     let mut nodes: std::collections::BTreeSet<_> = nodes.chain(busy.iter().cloned()).collect();
     if nodes.is_empty() {

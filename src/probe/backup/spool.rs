@@ -152,8 +152,8 @@ pub fn set_aside(file: &Path) -> io::Result<()> {
     fs::rename(file, file.with_extension("bad"))
 }
 
-/// Removes what nobody takes, once it is old. Returns how much.
-pub fn clear(dir: &Path, now: SystemTime) -> usize {
+/// Removes what nobody takes, once it is old; never a record of a job that `is_taken` says somebody takes. Returns how much.
+pub fn clear(dir: &Path, now: SystemTime, is_taken: impl Fn(&str) -> bool) -> usize {
     let is_old = |file: &PathBuf| {
         let since = fs::symlink_metadata(file).and_then(|about| about.modified());
         since.is_ok_and(|since| now.duration_since(since).is_ok_and(|age| age > KEPT))
@@ -161,7 +161,8 @@ pub fn clear(dir: &Path, now: SystemTime) -> usize {
     let ours =
         |file: &PathBuf| file.extension().is_some_and(|kind| ["json", "bad", "tmp"].map(OsStr::new).contains(&kind));
     let Ok(names) = names(dir) else { return 0 };
-    names.filter(ours).filter(is_old).filter(|file| fs::remove_file(file).is_ok()).count()
+    let waits = |file: &PathBuf| job_of(file).is_some_and(&is_taken);
+    names.filter(ours).filter(|file| !waits(file)).filter(is_old).filter(|file| fs::remove_file(file).is_ok()).count()
 }
 
 fn names(dir: &Path) -> io::Result<impl Iterator<Item = PathBuf> + use<>> {
@@ -276,9 +277,15 @@ mod tests {
         }
         assert_eq!(look(&dir, "a").unwrap(), Found::default());
         let now = SystemTime::now();
-        assert_eq!(clear(&dir, now), 0);
+        let nobody = |_: &str| false;
+        assert_eq!(clear(&dir, now, nobody), 0);
         // All but the directory, which nobody needs to remove.
-        assert_eq!(clear(&dir, now + KEPT + Duration::from_secs(60)), 7);
+        let later = now + KEPT + Duration::from_secs(60);
+        assert_eq!(clear(&dir, later, nobody), 7);
         assert!(folder.path().join("secret").exists());
+        // What the daemon will take when it comes to it stays, however long it was down.
+        let (mine, other) = (leave(&dir, &record("b", RID_A)).unwrap(), leave(&dir, &record("c", RID_B)).unwrap());
+        assert_eq!(clear(&dir, later, |job| job == "b"), 1);
+        assert!(mine.exists() && !other.exists());
     }
 }

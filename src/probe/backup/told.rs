@@ -47,6 +47,34 @@ pub enum What {
 }
 
 impl Told {
+    /// What a path ends in that tells this over HTTP.
+    pub fn action(&self) -> &'static str {
+        match self.what {
+            What::Start => "/start",
+            What::Success => "",
+            What::Failure => "/fail",
+            What::Log => "/log",
+        }
+    }
+
+    /// All but that and the note, as the query of a URL.
+    pub fn query(&self) -> String {
+        let seconds = |value: Option<f64>| value.map(|value| format!("{value:.6}"));
+        let whole = |value: Option<u64>| value.map(|value| value.to_string());
+        let pairs = [
+            ("rid", Some(self.rid.clone())),
+            ("node", self.node.as_deref().map(escaped)),
+            ("started", seconds(self.started)),
+            ("ended", seconds(self.ended)),
+            ("duration", seconds(self.duration)),
+            ("cpu_seconds", seconds(self.cpu_seconds)),
+            ("peak_memory", whole(self.peak_memory)),
+            ("size", whole(self.size)),
+        ];
+        let pairs = pairs.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+        pairs.collect::<Vec<_>>().join("&")
+    }
+
     /// What the message means for the books; `now` is when it came, in unix seconds. Nothing, if it has come before.
     pub fn events(&self, books: &Books, now: f64) -> Vec<Event> {
         let known = self.known(books);
@@ -67,8 +95,9 @@ impl Told {
             What::Success | What::Failure => {
                 let outcome = if self.what == What::Success { Outcome::Success } else { Outcome::Failure };
                 let at = self.ended.filter(|at| is_recent(*at, now)).unwrap_or(now);
-                let run = known.cloned().unwrap_or_else(|| Run { id: id(), ..Run::default() });
-                Run { end: Some(End { at, outcome }), ..run }
+                let given_up = || self.given_up(books, now).map(|run| Run { duration: None, ..run.clone() });
+                let run = known.cloned().or_else(given_up);
+                Run { end: Some(End { at, outcome }), ..run.unwrap_or_else(|| Run { id: id(), ..Run::default() }) }
             }
         };
         let run = self.entered(run, now);
@@ -90,6 +119,21 @@ impl Told {
         }
         let id = self.numbered();
         books.open().find(|run| run.id == id)
+    }
+
+    /// The run that was given up and whose end the message tells after all.
+    fn given_up<'b>(&self, books: &'b Books, now: f64) -> Option<&'b Run> {
+        if !self.rid.is_empty() {
+            return books.given_up(&self.numbered());
+        }
+        // The last one that has no number, if it can have gone on until now. An end whose start was never told is another run's.
+        let unnumbered = books.recent().filter(|run| run.id.starts_with(UNNUMBERED));
+        let last = unnumbered.max_by(|a, b| a.when().unwrap_or(0.0).total_cmp(&b.when().unwrap_or(0.0)))?;
+        let (run, started) = (books.given_up(&last.id)?, last.started?);
+        let lasted = run.end.map_or(0.0, |end| end.at - started);
+        let by_duration = || self.duration.map(|duration| self.ended.unwrap_or(now) - duration);
+        let is_its_start = self.started.or_else(by_duration).is_none_or(|at| (at - started).abs() <= SAME);
+        (now - started <= 2.0 * lasted && is_its_start).then_some(run)
     }
 
     /// The id of the run that the message is the first one about.
@@ -123,6 +167,12 @@ impl Told {
     }
 }
 
+/// All but letters, digits and the marks that mean nothing in a query (RFC 3986, section 2.3) as escapes.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 /// Whether a sender can mean that time: not one that has not come yet, nor one of a clock that was never set. In unix seconds.
 fn is_recent(at: f64, now: f64) -> bool {
     const AGO: f64 = 400.0 * 86_400.0;
@@ -134,6 +184,8 @@ fn oldest<'r>(runs: impl Iterator<Item = &'r Run>) -> Option<&'r Run> {
     runs.min_by(|a, b| a.started.unwrap_or(0.0).total_cmp(&b.started.unwrap_or(0.0)))
 }
 
+/// A sender that tells when its run began means the one that began no more seconds earlier or later.
+const SAME: f64 = 60.0;
 /// What the ids of runs begin with whose sender gave none.
 const UNNUMBERED: &str = "at ";
 

@@ -144,12 +144,19 @@ pub(in crate::probe) struct Find<'f> {
     pub sort: RawDocumentBuf,
     /// At most so many.
     pub most: u32,
+    /// Whether all of them come in one answer: then no cursor stays at the server if nobody waits any more.
+    pub at_once: bool,
 }
 
 impl Session {
     /// When the commands that follow must be answered.
     pub(in crate::probe) fn until(&mut self, ends: Instant) {
         self.ends = ends;
+    }
+
+    /// How long the commands that follow may take.
+    pub(in crate::probe) fn time_left(&self) -> Duration {
+        self.ends.saturating_duration_since(Instant::now())
     }
 
     /// Up to when the member knew the deployment's writes at its last answer. `None` for a standalone server.
@@ -177,7 +184,8 @@ impl Session {
             "projection": find.fields,
             "sort": find.sort,
             "limit": i64::from(find.most),
-            "batchSize": BATCH,
+            "batchSize": if find.at_once { i64::from(find.most) } else { BATCH.into() },
+            "singleBatch": find.at_once,
         };
         self.cursor(find.collection, command, find.most.into(), each).await
     }
@@ -222,16 +230,23 @@ impl Session {
             let command = rawdoc! { "getMore": id, "collection": collection, "batchSize": BATCH };
             let reply = self.command(command).await.map_err(|failure| named(collection, &failure))?;
             let (next, count) = batch(reply, "nextBatch", most - seen, &mut each);
+            (id, seen) = (next, seen + count);
             // A peer that sends nothing for ever is none that is believed.
-            id = if count == 0 { 0 } else { next };
-            seen += count;
+            if count == 0 {
+                break;
+            }
+        }
+        if id != 0 {
+            // It would stay open for ten minutes.
+            let command = rawdoc! { "killCursors": collection, "cursors": [id] };
+            self.command(command).await.map_err(|failure| named(collection, &failure))?;
         }
         Ok(seen)
     }
 
     /// The command with how long the server may take for it.
     fn timed(&self, mut command: RawDocumentBuf) -> RawDocumentBuf {
-        let left = self.ends.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let left = self.time_left().max(Duration::from_millis(1));
         command.append(cstr!("maxTimeMS"), i32::try_from(left.as_millis()).unwrap_or(i32::MAX).max(1));
         command
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -28,11 +28,41 @@ pub async fn ask(
     Connection::open(net, at).await?.ask(request, limit).await
 }
 
+/// What reads and writes the bytes of a connection, as long as it is polled.
+pub type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// Connects to the server at an address, over TLS if it is given.
+///
+/// # Errors
+/// What keeps us from asking.
+pub async fn open<B>(net: &Net, (address, tls): (&HostPort, Option<&Tls>)) -> Result<(SendRequest<B>, Driver), Failure>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    let addresses = net.resolve(&address.host).await?;
+    let addresses: Vec<_> = addresses.into_iter().map(|ip| SocketAddr::new(ip, address.port)).collect();
+    let stream = connect_any(&addresses).await?.stream;
+    match tls {
+        None => over(stream).await,
+        Some(tls) => over(tls.handshake(stream, &address.host).await.0?).await,
+    }
+}
+
+async fn over<B>(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> Result<(SendRequest<B>, Driver), Failure>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+    Ok((sender, Box::pin(driver)))
+}
+
 /// A connection that carries one request after the other. One whose request was given up must be dropped: the answer to it may still come.
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     /// Reads and writes, while somebody asks. `None` once it is done: the connection is closed.
-    driver: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    driver: Option<Driver>,
 }
 
 impl Connection {
@@ -40,19 +70,9 @@ impl Connection {
     ///
     /// # Errors
     /// What keeps us from asking.
-    pub async fn open(net: &Net, (address, tls): (&HostPort, Option<&Tls>)) -> Result<Self, Failure> {
-        let addresses = net.resolve(&address.host).await?;
-        let addresses: Vec<_> = addresses.into_iter().map(|ip| SocketAddr::new(ip, address.port)).collect();
-        let stream = connect_any(&addresses).await?.stream;
-        match tls {
-            None => Self::over(stream).await,
-            Some(tls) => Self::over(tls.handshake(stream, &address.host).await.0?).await,
-        }
-    }
-
-    async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Self, Failure> {
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-        Ok(Self { sender, driver: Some(Box::pin(driver)) })
+    pub async fn open(net: &Net, at: (&HostPort, Option<&Tls>)) -> Result<Self, Failure> {
+        let (sender, driver) = open(net, at).await?;
+        Ok(Self { sender, driver: Some(driver) })
     }
 
     /// Whether another request can be sent, as far as is known here: the server may be closing it just now.
@@ -98,7 +118,8 @@ impl Connection {
     }
 }
 
-fn broken(error: &hyper::Error) -> Failure {
+/// The failure that an error of a connection is.
+pub fn broken(error: &hyper::Error) -> Failure {
     let reason = if error.is_parse() { Reason::Protocol } else { Reason::Closed };
     Failure::new(reason, clean(&error.to_string()))
 }

@@ -113,10 +113,10 @@ fn chunk(set: &str, start: i64, end: i64) -> Document {
     }
 }
 
-fn agent(node: &str, storage: bool) -> Document {
+fn agent(node: &str, set: &str, storage: bool) -> Document {
     let is = |ok: bool| doc! { "ok": ok, "e": "" };
     doc! {
-        "n": node, "rs": "lab", "s": 2, "str": "SECONDARY", "hdn": false, "psv": false, "arb": false, "delay": 0, "v": "2.9.0",
+        "n": node, "rs": set, "s": 2, "str": "SECONDARY", "hdn": false, "psv": false, "arb": false, "delay": 0, "v": "2.9.0",
         "mv": "6.0.5", "pbms": is(true), "nodes": is(true), "stors": is(storage), "hb": at(now() + 600), "e": "",
     }
 }
@@ -232,7 +232,7 @@ async fn oplog_is_covered_up_to_its_gaps() {
     pbm.insert("pbmBackups", [backup("base", "done", t + 300, 60), backup("later", "done", t + 5_200, 60)]).await;
     let slicer = doc! { "type": "pitr", "replset": "a", "node": &hosts[0], "hb": at(now() + 600) };
     pbm.insert("pbmLockOp", [slicer]).await;
-    pbm.insert("pbmAgents", [agent(&hosts[0], true), agent("DB-7.example:27017", false)]).await;
+    pbm.insert("pbmAgents", [agent(&hosts[0], "a", true), agent("DB-7.example:27017", "b", false)]).await;
 
     let daemon = Midwatch::start(&job("nightly", &hosts, "")).await;
     let metrics = shows(&daemon, "pitr_enabled", &[], 1.0).await;
@@ -265,6 +265,105 @@ async fn oplog_is_covered_up_to_its_gaps() {
     let told = midwatch(&["probe", "backup", "nightly", "--config", daemon.config().to_str().unwrap()]);
     let told = String::from_utf8_lossy(&told.stdout).into_owned() + &daemon.log();
     assert!(!told.contains("hush"), "{told}");
+}
+
+/// A complete backup that ended a minute after it began, and is special in some way.
+fn special(opid: &str, start: i64, how: Document) -> Document {
+    let mut backup = backup(opid, "done", start, 60);
+    backup.extend(how);
+    backup
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_begins_with_what_pbm_takes_for_it() {
+    let server = Standalone::start().await.unwrap();
+    let (pbm, t) = (Pbm { client: server.client(None).unwrap() }, now() - 10_000);
+    pbm.insert("pbmPITRChunks", [chunk("a", t, t + 9_000)]).await;
+    let none = [
+        special("external", t + 100, doc! { "type": "external" }),
+        special("selective", t + 200, doc! { "nss": ["shop.orders"] }),
+        special("selective as well", t + 300, doc! { "nss": ["*.*"] }),
+        special("elsewhere", t + 400, doc! { "store": { "type": "filesystem", "profile": true, "name": "far" } }),
+        special("failed", t + 500, doc! { "status": "error" }),
+        special("before the first chunk", t - 61, doc! {}),
+    ];
+    pbm.insert("pbmBackups", none).await;
+    let daemon = Midwatch::start(&job("nightly", &[server.host()], "")).await;
+    let metrics = shows(&daemon, "retained", &[], 5.0).await;
+    assert_eq!(of_job(&metrics, "pitr_earliest_timestamp_seconds"), None, "none of them");
+    for (kind, start) in [("incremental", 3_000), ("physical", 2_000), ("logical", 1_000)] {
+        pbm.insert("pbmBackups", [special(kind, t + start, doc! { "type": kind })]).await;
+        shows(&daemon, "pitr_earliest_timestamp_seconds", &[], (t + start + 61) as f64).await;
+    }
+    // The last write was in the second in which the first chunk begins, and before it.
+    let last = Bson::Timestamp(Timestamp { time: t.try_into().unwrap(), increment: 0 });
+    pbm.insert("pbmBackups", [special("just so", t - 60, doc! { "last_write_ts": last })]).await;
+    shows(&daemon, "pitr_earliest_timestamp_seconds", &[], (t + 1) as f64).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_was_removed_limits_nothing() {
+    let server = Standalone::start().await.unwrap();
+    let (pbm, t) = (Pbm { client: server.client(None).unwrap() }, now() - 10_000);
+    let sets = |names: &[&str]| {
+        let sets: Vec<_> = names.iter().map(|name| doc! { "name": *name, "node": format!("{name}:1") }).collect();
+        doc! { "replsets": sets }
+    };
+    pbm.insert("pbmPITRChunks", [chunk("a", t, t + 9_000), chunk("gone", t, t + 3_000)]).await;
+    pbm.insert("pbmBackups", [special("old", t + 100, sets(&["a", "gone"]))]).await;
+    pbm.insert("pbmAgents", [agent("a:1", "a", true), agent("gone:1", "gone", true)]).await;
+    let daemon = Midwatch::start(&job("nightly", &[server.host()], "")).await;
+    shows(&daemon, "pitr_latest_timestamp_seconds", &[], (t + 3_000) as f64).await;
+    // All of its agents are down for long: it is still a part of the deployment, as far as the last backup tells.
+    pbm.update("pbmAgents", doc! { "n": "gone:1" }, doc! { "$set": { "hb": at(now() - 2 * 86_400) } }).await;
+    let metrics = shows(&daemon, "agent_up", &[("node", "gone:1")], 0.0).await;
+    assert_eq!(of_job(&metrics, "pitr_latest_timestamp_seconds"), Some((t + 3_000) as f64));
+    pbm.insert("pbmBackups", [special("new", t + 4_000, sets(&["a"]))]).await;
+    let metrics = shows(&daemon, "pitr_latest_timestamp_seconds", &[], (t + 9_000) as f64).await;
+    // The old backup cannot be restored into what is left.
+    assert_eq!(of_job(&metrics, "pitr_earliest_timestamp_seconds"), Some((t + 4_061) as f64));
+    let lags: Vec<_> =
+        metrics.all("midwatch_backup_pitr_lag_seconds", &[]).map(|lag| lag.labels["rs"].clone()).collect();
+    assert_eq!(lags, ["a"]);
+}
+
+/// Has the server wait before it answers each query for chunks.
+async fn slow_chunks(set: &ReplicaSet, milliseconds: i64) {
+    let data = doc! {
+        "failCommands": ["find"], "namespace": "admin.pbmPITRChunks", "blockConnection": true, "blockTimeMS": milliseconds,
+    };
+    let point = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
+    set.command(0, point).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_reading_has_all_the_time_there_is_and_is_gone_on_with() {
+    let options = Options::default().members(1).parameter("enableTestCommands", "1");
+    let set = ReplicaSet::with(options).await.unwrap();
+    let (pbm, t) = (Pbm::of(&set).await, now() - 12_000 * 10);
+    for thousand in 0..12_i64 {
+        let of = |at: i64| chunk("a", t + at * 10, t + (at + 1) * 10);
+        pbm.insert("pbmPITRChunks", (thousand * 1_000..(thousand + 1) * 1_000).map(of)).await;
+    }
+    pbm.insert("pbmBackups", [backup("base", "done", t, 60)]).await;
+    // Three pieces, for which no reading has the time.
+    slow_chunks(&set, 2_200).await;
+    let config = job("nightly", &set.hosts(), "").replace("950ms", "5900ms").replace("\"1s\"", "\"6s\"");
+    let daemon = Midwatch::start(&config).await;
+    let metrics = shows(&daemon, "pitr_latest_timestamp_seconds", &[], (t + 120_000) as f64).await;
+    assert_eq!((of_job(&metrics, "pitr_gaps"), metrics.get(SOURCE_UP, &[])), (Some(0.0), Some(1.0)));
+    assert!(daemon.log().contains(" of 12000 chunks of the oplog have been read"), "{}", daemon.log());
+
+    // More than half of a reading, over the connection that was kept.
+    slow_chunks(&set, 3_400).await;
+    let runs = |metrics: &Metrics| metrics.get("midwatch_probe_runs_total", &[("probe", "nightly")]).unwrap();
+    let failures = |metrics: &Metrics| -> f64 {
+        metrics.all("midwatch_probe_failures_total", &[("probe", "nightly")]).map(|sample| sample.value).sum()
+    };
+    let before = daemon.metrics().await;
+    let until = runs(&before) + 3.0;
+    let after = daemon.until("readings", |metrics| (runs(metrics) >= until).then(|| metrics.clone())).await;
+    assert_eq!(failures(&after), failures(&before), "{}", daemon.log());
 }
 
 /// How many documents the server has handed out since it started.

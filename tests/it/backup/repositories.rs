@@ -1,6 +1,5 @@
 //! Real repositories of restic, Borg and pgBackRest.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use lab::repositories::{Borg, PgBackRest, Restic};
@@ -159,6 +158,61 @@ async fn archives_of_borg_are_counted_once_and_listed_beside_a_lock() {
     drop(held);
 }
 
+/// A Borg that stays within `info` until there is a file `go`: nobody reads its answer, which is longer than what a pipe holds.
+fn slow(borg: &Path) -> String {
+    let borg = borg.display();
+    format!(
+        "cd \"$(dirname \"$0\")\"\n[ \"$1\" = info ] || exec {borg} \"$@\"\n\
+         {borg} \"$@\" | {{ dd bs=1 count=1 2>dd; : >held; while [ ! -e go ]; do sleep 0.1; done; cat; }}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_and_a_backup_of_the_same_user_do_not_disturb_each_other() {
+    let borg = Borg::create(PASSWORD).unwrap();
+    borg.backup("one", 1, 100_000).unwrap();
+    let (place, password) = place_with(PASSWORD);
+    let [program, held, go] = ["slow-borg", "held", "go"].map(|name| place.folder.path().join(name));
+    lab::script(&program, &slow(&lab::binary::BORG.find().unwrap())).unwrap();
+    std::fs::write(&go, "").unwrap();
+    let keys = format!(
+        "program = \"{}\"\nrepository = \"{}\"\npassphrase = {{ file = \"{}\" }}\nstats = true",
+        program.display(),
+        borg.path().display(),
+        password.display()
+    );
+    place.write("midwatch.toml", &place.text(&job("files", "borg", &keys)));
+    // Where the Borg of whoever makes the backups has its cache and what it knows of repositories.
+    let command = || {
+        let mut command = std::process::Command::new(crate::support::program());
+        command.env("HOME", borg.home()).env_remove("XDG_CACHE_HOME");
+        command
+    };
+    let mut daemon = place.launch("midwatch.toml", &[], command());
+    daemon.wait_ready().await;
+    until_retained(&daemon, "files", 1.0).await;
+    let failed = |m: &Metrics| -> f64 {
+        m.all("midwatch_probe_failures_total", &[("probe", "files")]).map(|sample| sample.value).sum()
+    };
+
+    // The backup first: it holds its locks for as long as it reads from a pipe.
+    let open = borg.begin("two").await.unwrap();
+    daemon.restart_as(command()).await;
+    let m = until_retained(&daemon, "files", 1.0).await;
+    assert_eq!((failed(&m), borg.is_locked()), (0.0, true), "{}", daemon.log());
+
+    // The listing first: it holds the lock of its cache for as long as it prints.
+    for file in [&held, &go] {
+        std::fs::remove_file(file).unwrap();
+    }
+    open.end().unwrap();
+    eventually("the listing", async || held.exists().then_some(())).await;
+    borg.backup("three", 3, 100_000).unwrap();
+    std::fs::write(&go, "").unwrap();
+    let m = until_retained(&daemon, "files", 3.0).await;
+    assert_eq!((counted(&m, "files"), failed(&m)), (2.0, 0.0), "{}", daemon.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn backups_of_pgbackrest_are_counted_once() {
     let postgres = PgBackRest::start(PASSWORD).await.unwrap();
@@ -209,9 +263,9 @@ fn processes_with(marker: &str) -> Vec<PathBuf> {
 async fn a_tool_that_hangs_is_ended_with_all_it_started_and_no_secret_is_seen() {
     let (place, password) = place_with(HUNG);
     // A fake restic, which says its password, starts another process, and ignores that it is asked to end.
-    let text = "#!/bin/sh\necho \"the password is $RESTIC_PASSWORD\" >&2\ntrap '' TERM\nsleep 600 &\nwhile :; do sleep 1; done\n";
-    let program = place.write("restic", text);
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = "echo \"the password is $RESTIC_PASSWORD\" >&2\ntrap '' TERM\nsleep 600 &\nwhile :; do sleep 1; done";
+    let program = place.folder.path().join("restic");
+    lab::script(&program, text).unwrap();
     let keys = format!(
         "program = \"{}\"\nrepository = \"/nowhere\"\npassword = {{ file = \"{}\" }}",
         program.display(),

@@ -193,3 +193,21 @@ async fn failures_to_get_in_are_told_apart_and_tell_no_secret() {
         assert!(!text.contains(&good.password) && !text.contains("hunter2"), "{name}: {text}");
     }
 }
+
+/// Two full replicas with one configuration use one topic, and tell their records apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_on_one_topic_lose_and_duplicate_nothing() {
+    let cluster = Cluster::start(1).await.unwrap();
+    cluster.create_topic(TOPIC, 1, 1, &[]).await.unwrap();
+    // A record may be missing for half a minute before it counts as lost.
+    let text = section(&cluster, "interval = \"500ms\"\ntimeout = \"450ms\"\nsla = \"400ms\"");
+    let replicas = [Midwatch::start(&text).await, Midwatch::start(&text).await];
+    for replica in &replicas {
+        let before = until_available(replica, &cluster.ids()).await;
+        let after = until_produced(replica, &before, 70.0).await;
+        assert_eq!(total(&after, "records_lost_total"), 0.0, "{}", replica.log());
+        assert_eq!(total(&after, "records_duplicated_total"), 0.0, "{}", replica.log());
+        let (sent, seen) = (total(&after, "records_produced_total"), total(&after, "records_consumed_total"));
+        assert!(seen <= sent && seen > sent - 5.0, "{seen} of {sent}: its own, and none of the other's");
+    }
+}

@@ -270,15 +270,15 @@ impl Backups {
     }
 
     /// A backup by Percona's tool, of which the daemon has seen the beginning, ends.
-    pub async fn finish(&self, daemon: &Midwatch) {
+    pub async fn finish(&self, daemon: &Midwatch, opid: &str) {
         let pbm = self.pbm.as_ref().expect("backups with MongoDB");
         let start = now() - 30;
-        pbm.begin("tonight", &self.node, start).await;
+        pbm.begin(opid, &self.node, start).await;
         let running = [("probe", "oplog"), ("node", self.node.as_str())];
         let is_running = |m: &crate::support::Metrics| m.get("midwatch_backup_running", &running) == Some(1.0);
         daemon.until("a backup to run", |m| is_running(m).then_some(())).await;
-        pbm.turn("tonight", "running", (start, 10), doc! {}).await;
+        pbm.turn(opid, "running", (start, 10), doc! {}).await;
         let size = doc! { "size": 2_000_i64, "size_uncompressed": 9_000_i64 };
-        pbm.turn("tonight", "done", (start, 20), size).await;
+        pbm.turn(opid, "done", (start, 20), size).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Books, Event, KNOWN, OPEN, REMEMBERED, end_of, is_lost};
+use super::{Books, Event, KNOWN, OPEN, REMEMBERED, end_of};
 use crate::probe::backup::runs::{CLOCK_SET, End, Outcome, Run, Seen};
 use crate::probe::backup::schedule::Schedule;
 
@@ -31,6 +31,8 @@ impl Books {
         let is_overdue = |run: &Run| run.started.is_some_and(|started| started + longest < now);
         let mut news: Vec<_> = seen.runs.iter().filter(|run| self.is_news(run)).collect();
         news.retain(|run| !is_first || run.end.is_none() && !is_overdue(run));
+        // Who was given up for going on too long still does.
+        news.retain(|run| run.end.is_some() || !self.knows(&run.id) || !is_overdue(run));
         news.sort_by(|a, b| order(a).total_cmp(&order(b)));
         self.admit(&mut news);
         let over = news.iter().filter(|run| run.end.is_some()).flat_map(|run| ids(run));
@@ -60,11 +62,10 @@ impl Books {
 
     /// Whether the books would not be the same with it.
     pub fn is_news(&self, run: &Run) -> bool {
-        if self.is_settled(run) {
-            let was_lost = || self.recent.iter().any(|known| known.id == run.id && is_lost(known));
-            return run.end.is_some() && !is_lost(run) && was_lost();
+        match self.open.get(&run.id) {
+            Some(known) => known != run,
+            None => !self.is_settled(run) || self.is_late_news(run),
         }
-        self.open.get(&run.id).is_none_or(|known| known != run)
     }
 
     /// The verdict on due times that are over. `None` if there are none. `heard` is up to when the source has told of runs.

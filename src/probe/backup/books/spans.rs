@@ -26,6 +26,14 @@ impl Spans {
         }
     }
 
+    /// Forgets what began later than that.
+    pub fn cut(&mut self, latest: f64) {
+        self.0.retain(|(from, _)| *from <= latest);
+        for (_, until) in &mut self.0 {
+            *until = until.min(latest);
+        }
+    }
+
     /// What began earlier is not remembered; `None` if all is.
     pub fn known_since(&self) -> Option<f64> {
         self.0.front().filter(|_| self.0.len() == Self::MOST).map(|(from, _)| *from)

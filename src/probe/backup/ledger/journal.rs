@@ -15,6 +15,7 @@ use super::line::{self, Found};
 use super::{NotWritten, Unwritten};
 use crate::probe::State;
 use crate::probe::backup::books::{Books, Event};
+use crate::probe::backup::now;
 
 /// So many bytes wait in memory for a disk that cannot be written. Beyond that all books are written in their place.
 const PENDING: usize = 4 << 20;
@@ -59,6 +60,10 @@ pub(super) struct Journal {
     is_damaged: bool,
     /// How long it was when it was written anew last.
     base: u64,
+    /// Whether the state directory is another one than before.
+    is_moved: bool,
+    /// Why it could not be read.
+    unread: Option<String>,
     /// Why nothing can be written, and when that is tried again.
     trouble: Option<(NotWritten, Instant)>,
 }
@@ -75,7 +80,7 @@ impl Journal {
         let dir = state.own_dir();
         if dir != self.dir {
             // If a reload moved the state directory, the books move along.
-            *self = Self { dir, is_behind: self.is_open, ..Self::default() };
+            *self = Self { dir, is_behind: self.is_open, is_moved: self.is_open, ..Self::default() };
         }
         self.is_open = true;
         match (&self.dir, state.dir()) {
@@ -88,6 +93,11 @@ impl Journal {
             }
             (None, None) => {}
         }
+    }
+
+    /// Why it could not be read, if that is so.
+    pub(super) fn unread(&self) -> Option<String> {
+        self.unread.clone()
     }
 
     /// Why nothing can be written, if that is so.
@@ -143,9 +153,11 @@ impl Journal {
             }
             Ok(found)
         })();
+        self.unread = None;
         let found = read.unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::warn!(%error, "cannot read the journal of backups: runs that were counted may be counted again");
+                self.unread = Some(format!("{}: {error}", file::path(dir).display()));
             }
             Found::default()
         });
@@ -155,6 +167,11 @@ impl Journal {
         let _ = line::replay(&self.pending[..], u64::MAX, &mut jobs);
         // What the file does not have at all is known here only.
         jobs.retain(|job, _| listed.contains(job) || !shelf.jobs.contains_key(job));
+        if self.is_moved {
+            // What lies where the state directory is now may be of long ago.
+            jobs.retain(|job, books| shelf.jobs.get(job).is_none_or(|known| known.touched() < books.touched()));
+            self.is_moved = false;
+        }
         shelf.jobs.extend(jobs.into_iter().map(|(job, books)| (job, Arc::new(books))));
         (self.is_foreign, self.is_damaged) = (found.foreign > 0, found.damaged > 0);
         found
@@ -236,7 +253,8 @@ impl Journal {
     /// Writes all books in place of the journal; after what it holds, if that must not be thrown away.
     fn write_all(&mut self, shelf: &Shelf) -> io::Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
-        let latest = shelf.jobs.values().map(|books| books.touched()).fold(0.0, f64::max);
+        // Neither a clock that is ahead now nor one that was when something happened to a job makes all others forgotten.
+        let latest = shelf.jobs.values().map(|books| books.touched()).fold(0.0, f64::max).min(now());
         let is_kept = |job: &String, books: &Books| shelf.used.contains(job) || latest - books.touched() < FORGOTTEN;
         let kept = shelf.jobs.iter().filter(|(job, books)| is_kept(job, books));
         let mut lines = kept.map(|(job, books)| line::of_books(job, books));

@@ -19,19 +19,20 @@ use std::time::Duration;
 use hyper::StatusCode;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use self::guard::{Guard, Refusal};
 use self::message::{Address, Message, note};
 use super::clerk::Clerk;
+use super::ledger::Files;
 use super::told::Told;
 use crate::door::{Answer, Door, Doors, Knock, LINGER, Opened};
+use crate::probe::Elsewhere;
 use crate::rate::RateLimit;
 use crate::sync::lock;
 
 /// What paths of messages begin with.
-const PREFIX: &str = "/ping/";
+pub(super) const PREFIX: &str = "/ping/";
 /// A job may be told so many messages at once, and one for each [`PACE`] beyond them.
 const BURST: u32 = 60;
 /// See [`BURST`].
@@ -50,15 +51,12 @@ const UNAVAILABLE: Answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "not st
 pub(super) struct Desk {
     jobs: Mutex<Vec<Arc<Job>>>,
     guard: Guard,
-    /// Messages are written one by one; those that wait for it occupy no thread.
-    turn: Arc<Semaphore>,
     since: Instant,
 }
 
 impl Default for Desk {
     fn default() -> Self {
-        let (jobs, turn) = (Mutex::default(), Arc::new(Semaphore::new(1)));
-        Self { jobs, guard: Guard::default(), turn, since: Instant::now() }
+        Self { jobs: Mutex::default(), guard: Guard::default(), since: Instant::now() }
     }
 }
 
@@ -66,10 +64,17 @@ impl Default for Desk {
 struct Job {
     name: Hash,
     token: Hash,
-    clerk: Clerk,
+    keeper: Keeper,
     rate: RateLimit,
     /// When it left, because its probe ended or is being replaced.
     left: Mutex<Option<Instant>>,
+}
+
+/// Who is told the messages about a job.
+enum Keeper {
+    Clerk(Clerk),
+    /// Another shard, and what it is told about.
+    Elsewhere(String, Elsewhere),
 }
 
 /// What is compared in place of a text: of one length, and equal if the texts are.
@@ -91,10 +96,20 @@ enum Found {
 impl Desk {
     /// Takes messages about a job from whoever knows the token, until the result is dropped.
     pub(super) fn attend(self: &Arc<Self>, doors: &Doors, clerk: &Clerk, token: &str) -> Attended {
+        self.admit(doors, (clerk.job(), token), Keeper::Clerk(clerk.clone()))
+    }
+
+    /// Has messages about a job that belongs to another shard told there: from whoever knows the token, which is checked here as well,
+    /// so that nobody else learns that there is such a job.
+    pub(super) fn refer(self: &Arc<Self>, doors: &Doors, (job, token): (&str, &str), to: &Elsewhere) -> Attended {
+        self.admit(doors, (job, token), Keeper::Elsewhere(format!("job {job}"), to.clone()))
+    }
+
+    fn admit(self: &Arc<Self>, doors: &Doors, (job, token): (&str, &str), keeper: Keeper) -> Attended {
         let job = Job {
-            name: hash(clerk.job().as_bytes()),
+            name: hash(job.as_bytes()),
             token: hash(token.as_bytes()),
-            clerk: clerk.clone(),
+            keeper,
             rate: RateLimit::new(PACE, BURST),
             left: Mutex::default(),
         };
@@ -162,19 +177,27 @@ impl Desk {
         if let Err(wait) = job.rate.admit() {
             return self.refused(peer, Refusal::Limited, TOO_MANY.again_after(wait));
         }
-        let note = note(message.exit_status, &knock.body);
-        self.enter(job, Told { note, ..message.told }).await
+        match &job.keeper {
+            Keeper::Clerk(clerk) => {
+                let note = note(message.exit_status, &knock.body);
+                self.enter(clerk.clone(), Told { note, ..message.told }).await
+            }
+            Keeper::Elsewhere(what, to) => to.tell(what, PREFIX, knock).await.unwrap_or_else(|(answer, why)| {
+                self.guard.not_stored(why);
+                answer
+            }),
+        }
     }
 
     /// Enters a message, and says so only when it is on disk.
-    async fn enter(&self, job: Arc<Job>, told: Told) -> Answer {
-        let Ok(Ok(turn)) = timeout(PATIENCE, Arc::clone(&self.turn).acquire_owned()).await else {
+    async fn enter(&self, clerk: Clerk, told: Told) -> Answer {
+        let Ok(turn) = timeout(PATIENCE, clerk.ledger.turn(Files::Journal)).await else {
             self.guard.not_stored("too many wait to be written".to_owned());
             return UNAVAILABLE.again_after(PACE);
         };
         let write = move || {
             let _turn = turn;
-            job.clerk.enter(&told)
+            clerk.enter(&told)
         };
         let error = match tokio::task::spawn_blocking(write).await {
             Ok(Ok(())) => return Answer::new(StatusCode::OK, "OK"),

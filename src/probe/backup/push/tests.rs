@@ -1,5 +1,6 @@
 //! The desk, with real books in a folder.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -13,6 +14,7 @@ use crate::probe::backup::runs::Outcome;
 use crate::probe::testing::config;
 use crate::probe::{Shared, State};
 use crate::settings::Files;
+use crate::shard::Shard;
 
 const TOKEN: &str = "0b1c2d3e-4f50-4617-8283-94a5b6c7d8e9";
 const OTHER: &str = "another-token-0123456789";
@@ -44,11 +46,11 @@ impl Bench {
         self.desk.attend(&self.shared.doors, &self.clerk(job), token)
     }
 
-    async fn tell(&self, path: &str) -> (u16, &'static str) {
+    async fn tell(&self, path: &str) -> (u16, Cow<'static, str>) {
         self.ask(path, Knock::default()).await
     }
 
-    async fn ask(&self, path: &str, knock: Knock) -> (u16, &'static str) {
+    async fn ask(&self, path: &str, knock: Knock) -> (u16, Cow<'static, str>) {
         let answer = self.answer(path, knock).await;
         (answer.status.as_u16(), answer.text)
     }
@@ -86,8 +88,8 @@ fn showing(secret: &str) -> Knock {
     Knock { secret: Some(Zeroizing::new(secret.as_bytes().to_vec())), ..Knock::default() }
 }
 
-const OK: (u16, &str) = (200, "OK");
-const UNKNOWN: (u16, &str) = (404, "not found");
+const OK: (u16, Cow<'static, str>) = (200, Cow::Borrowed("OK"));
+const UNKNOWN: (u16, Cow<'static, str>) = (404, Cow::Borrowed("not found"));
 
 #[tokio::test(start_paused = true)]
 async fn a_token_stands_for_its_job() {
@@ -133,6 +135,26 @@ async fn who_does_not_know_the_token_learns_nothing() {
         assert_eq!(bench.ask(path, knock).await, UNKNOWN, "{path} {secret}");
     }
     assert_eq!((bench.counted("a"), bench.counted("b")), ((0, 0, 0), (0, 0, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_another_shard_is_named_to_who_knows_the_token_and_to_nobody_else() {
+    let bench = Bench::new().await;
+    let to = Elsewhere { owner: Shard { index: 3, count: 5 }, peers: None };
+    let referred = bench.desk.refer(&bench.shared.doors, ("a", TOKEN), &to);
+    let _b = bench.attend("b", OTHER);
+    let moved = (421, Cow::Borrowed("job a belongs to shard 3 of 5, and is not handed on"));
+    for path in [TOKEN.to_owned(), format!("{TOKEN}/a/start"), format!("{TOKEN}/7")] {
+        assert_eq!(bench.tell(&path).await, moved, "{path}");
+    }
+    assert_eq!(bench.ask("a/fail", showing(TOKEN)).await, moved);
+    for (path, secret) in [("a", OTHER), ("a", "x"), ("wrong-token-wrong-token/a", ""), ("c", TOKEN)] {
+        assert_eq!(bench.ask(path, showing(secret)).await, UNKNOWN, "{path} {secret}");
+    }
+    assert_eq!((bench.counted("a"), bench.counted("b")), ((0, 0, 0), (0, 0, 0)));
+    assert_eq!(bench.tell(OTHER).await, OK);
+    drop(referred);
+    assert_eq!(bench.tell(TOKEN).await.0, 503, "a reload brings it back, here or elsewhere");
 }
 
 #[tokio::test(start_paused = true)]

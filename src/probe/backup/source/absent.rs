@@ -1,6 +1,6 @@
 //! A source that this build does not have: its configuration is answered so.
 
-use super::{Look, Name, Pace};
+use super::{Attended, Look, Name, Paced};
 use crate::probe::backup::runs::Seen;
 use crate::probe::{Failure, Shared};
 use crate::settings::Section;
@@ -17,11 +17,9 @@ impl Config {
         section.ignore_rest();
         None
     }
-
-    pub(super) fn pace(&self) -> Option<Pace> {
-        match *self {}
-    }
 }
+
+impl Paced for Config {}
 
 /// Never exists.
 pub enum Reader {}
@@ -34,15 +32,9 @@ impl Reader {
     pub(super) async fn read(&self, _look: Look<'_>) -> Result<Seen, Failure> {
         match *self {}
     }
-
-    pub(super) async fn serve(&self) {
-        match *self {}
-    }
-
-    pub(super) fn concerns(&self) -> Vec<String> {
-        match *self {}
-    }
 }
+
+impl Attended for Reader {}
 
 #[cfg(all(test, not(feature = "kubernetes")))]
 mod tests {

@@ -12,11 +12,12 @@ use std::sync::Mutex;
 
 use serde::Deserialize;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::child::{Call, Tool};
-use super::listed::{Listed, Moment, Text};
+use super::listed::{Backup, Listed, Moment, Text};
 use super::place::{Location, Nodes};
-use super::{Look, Pace};
+use super::{Attended, Look, Pace, Paced};
 use crate::probe::backup::runs::{End, Outcome, Run, Seen};
 use crate::probe::{Failure, Reason, Shared, State};
 use crate::settings::{Secret, Section};
@@ -59,10 +60,6 @@ impl Config {
         Some(Self { repository: repository?, ..config })
     }
 
-    pub(super) fn pace(&self) -> Option<Pace> {
-        Some(self.tool.pace)
-    }
-
     /// A command of Borg that changes nothing, about the archives that are meant. It does not ask anybody: there is nobody to answer.
     /// `cache` is where it keeps what it knows of the repository.
     fn call(&self, arguments: &[&str], cache: &Path) -> Call<'_> {
@@ -79,9 +76,17 @@ impl Config {
             variables: cache.into_iter().chain(answers).collect(),
             secrets: self.passphrase.iter().map(|passphrase| ("BORG_PASSPHRASE", passphrase)).collect(),
             classify,
+            // Of all versions, and what version 1.4 may be made to have.
+            is_warning: |status| status == 1 || (100..128).contains(&status),
         };
         self.repository.give("BORG_REPO", &mut call);
         call
+    }
+}
+
+impl Paced for Config {
+    fn pace(&self) -> Option<Pace> {
+        Some(self.tool.pace)
     }
 }
 
@@ -137,6 +142,12 @@ struct Archive {
 struct ArchiveStats {
     original_size: Option<u64>,
     deduplicated_size: Option<u64>,
+}
+
+impl Backup for Archive {
+    fn id(&self) -> &str {
+        &self.id.0
+    }
 }
 
 impl From<Archive> for Run {
@@ -200,6 +211,17 @@ struct Known {
     bytes: Option<u64>,
 }
 
+impl Known {
+    fn add(&mut self, runs: Vec<Run>) {
+        self.archives.extend(runs.into_iter().map(|run| (run.id.clone(), run)));
+    }
+}
+
+/// Says of an archive whether nothing but its name and its beginning is known.
+fn is_unknown(known: &Known) -> impl Fn(&Run) -> bool {
+    move |run| !known.archives.contains_key(&run.id)
+}
+
 impl Reader {
     #[allow(clippy::unnecessary_wraps, reason = "other sources have something to refuse")]
     pub(super) fn new(config: &Config, job: &str, shared: &Shared) -> Result<Self, String> {
@@ -226,19 +248,21 @@ impl Reader {
         let is_listed: std::collections::BTreeSet<_> = runs.iter().map(|run| run.id.as_str()).collect();
         known.archives.retain(|id, _| is_listed.contains(id.as_str()));
         // The newest come first: as far as there is an unknown one among them, all of them are asked for.
-        let is_new = |run: &Run| !known.archives.contains_key(&run.id);
-        let new = runs.iter().take(DETAILED).rposition(is_new).map_or(0, |last| last + 1);
+        let new = runs.iter().take(DETAILED).rposition(is_unknown(&known)).map_or(0, |last| last + 1);
         let changed = changed.map(|changed| changed.0);
-        let is_old = self.config.stats && (known.bytes.is_none() || known.changed != changed);
-        if new > 0 || is_old {
-            // `info` counts checkpoints as well, which `list` does not show.
-            let last = format!("--last={}", new.max(1) + CHECKPOINTS);
-            let arguments: &[&str] =
-                if self.config.stats { &["info", &last] } else { &["list", &last, "--format={end}{hostname}"] };
-            let details = tool.run(&self.config.call(arguments, cache.path()), look.ends, answer).await?;
-            known.archives.extend(details.archives.runs.into_iter().map(|run| (run.id.clone(), run)));
-            known.bytes = details.cache.and_then(|cache| cache.stats.unique_csize);
-            known.changed = changed;
+        let mut notes = Vec::new();
+        if self.config.stats && (new > 0 || known.bytes.is_none() || known.changed != changed) {
+            // What is left is for asking the rest, whatever becomes of this.
+            let ends = look.ends - look.ends.saturating_duration_since(Instant::now()) / 4;
+            match self.measure(&runs[..new], &mut known, (cache.path(), ends)).await {
+                Ok(()) => known.changed = changed,
+                Err(failure) => notes.push(format!("sizes are not known: {failure}")),
+            }
+        }
+        if runs[..new].iter().any(is_unknown(&known)) {
+            let arguments = ["list", &format!("--last={new}"), "--format={end}{hostname}"];
+            let details = tool.run(&self.config.call(&arguments, cache.path()), look.ends, answer).await?;
+            known.add(details.archives.runs);
         }
         stock.bytes = known.bytes;
         // One that came between the two commands is told next time, when it is known how long it took.
@@ -251,14 +275,28 @@ impl Reader {
             self.config.nodes.place(run);
         }
         *lock(&self.known) = known;
-        Ok(Seen { runs, stock: Some(stock), ..Seen::default() })
+        Ok(Seen { runs, stock: Some(stock), notes, ..Seen::default() })
     }
 
-    pub(super) async fn serve(&self) {
-        std::future::pending::<()>().await;
+    /// Asks for sizes: of the repository, and of the newest archives, which are to become known.
+    async fn measure(&self, newest: &[Run], known: &mut Known, (cache, ends): (&Path, Instant)) -> Result<(), Failure> {
+        // `info` counts checkpoints as well, which `list` does not show. There are none, as a rule, and each archive costs.
+        for checkpoints in [0, CHECKPOINTS] {
+            let last = format!("--last={}", newest.len().max(1) + checkpoints);
+            let call = self.config.call(&["info", &last], cache);
+            let details = self.config.tool.run(&call, ends, answer).await?;
+            known.add(details.archives.runs);
+            known.bytes = details.cache.and_then(|cache| cache.stats.unique_csize);
+            if !newest.iter().any(is_unknown(known)) {
+                break;
+            }
+        }
+        Ok(())
     }
+}
 
-    pub(super) fn concerns(&self) -> Vec<String> {
+impl Attended for Reader {
+    fn concerns(&self) -> Vec<String> {
         self.config.tool.concerns()
     }
 }

@@ -61,6 +61,8 @@ pub(super) struct Call<'c> {
     pub secrets: Vec<(&'static str, &'c Secret)>,
     /// What kind of failure its exit status and the end of its error output stand for, where the tool has its own words for it.
     pub classify: fn(Option<i32>, &str) -> Option<Reason>,
+    /// Whether it did with that exit status what it should, and has something to say besides.
+    pub is_warning: fn(i32) -> bool,
 }
 
 /// Reads what a tool prints, on a thread that may block.
@@ -148,11 +150,19 @@ impl Tool {
         if !fits {
             return Err(self.failure(Reason::Protocol, &format!("printed more than {} MiB", MOST >> 20)));
         }
-        if !status.success() {
+        let refused = || {
             let reason = (call.classify)(status.code(), &raw).or_else(|| of_the_network(&raw));
-            return Err(self.failure(reason.unwrap_or(Reason::Rejected), &format!("{status}: {}", said.trim())));
+            self.failure(reason.unwrap_or(Reason::Rejected), &format!("{status}: {}", said.trim()))
+        };
+        let is_warning = status.code().is_some_and(call.is_warning);
+        if !status.success() && !is_warning {
+            return Err(refused());
         }
         let parsed = parsed.await.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        if is_warning && parsed.is_err() {
+            // What it says of itself tells more than what it did not print.
+            return Err(refused());
+        }
         let unreadable = |error: serde_json::Error| format!("printed what is not expected of it: {error}");
         parsed.map_err(|error| self.failure(Reason::Protocol, &self.redacted(call, &unreadable(error))))
     }

@@ -1,6 +1,7 @@
 //! What the JSON listings of repositories have in common. Unknown fields are skipped; what is kept of a listing is bounded, however long it is.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::marker::PhantomData;
 
 use chrono::{DateTime, NaiveDateTime};
@@ -64,6 +65,12 @@ pub(super) fn seconds(whole: i64) -> f64 {
     whole as f64
 }
 
+/// A backup of a list.
+pub(super) trait Backup: Into<Run> {
+    /// What the repository calls it, which need not be the id of its run.
+    fn id(&self) -> &str;
+}
+
 /// A list of backups: its newest as runs, and what all of them amount to.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Listed<T> {
@@ -71,12 +78,15 @@ pub(super) struct Listed<T> {
     pub runs: Vec<Run>,
     /// How many there are, the time of the oldest, and the sum of their sizes, if all of them are known.
     pub stock: Stock,
+    /// Another one for other backups, or the same in another order. Of this process only.
+    pub fingerprint: u64,
     of: PhantomData<T>,
 }
 
 impl<T> Default for Listed<T> {
     fn default() -> Self {
-        Self { runs: Vec::new(), stock: Stock { bytes: Some(0), ..Stock::default() }, of: PhantomData }
+        let stock = Stock { bytes: Some(0), ..Stock::default() };
+        Self { runs: Vec::new(), stock, fingerprint: 0, of: PhantomData }
     }
 }
 
@@ -100,10 +110,10 @@ impl<T> Listed<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de> + Into<Run>> Deserialize<'de> for Listed<T> {
+impl<'de, T: Deserialize<'de> + Backup> Deserialize<'de> for Listed<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct All<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de> + Into<Run>> Visitor<'de> for All<T> {
+        impl<'de, T: Deserialize<'de> + Backup> Visitor<'de> for All<T> {
             type Value = Listed<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,8 +125,9 @@ impl<'de, T: Deserialize<'de> + Into<Run>> Deserialize<'de> for Listed<T> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Listed<T>, A::Error> {
-                let mut listed = Listed::default();
+                let (mut listed, mut hasher) = (Listed::default(), DefaultHasher::new());
                 while let Some(element) = elements.next_element::<T>()? {
+                    element.id().hash(&mut hasher);
                     let run: Run = element.into();
                     if run.id.is_empty() {
                         return Err(A::Error::custom("a backup without a name"));
@@ -124,6 +135,7 @@ impl<'de, T: Deserialize<'de> + Into<Run>> Deserialize<'de> for Listed<T> {
                     listed.push(run);
                 }
                 listed.cut();
+                listed.fingerprint = hasher.finish();
                 Ok(listed)
             }
         }

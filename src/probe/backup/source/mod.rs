@@ -134,6 +134,27 @@ impl Pace {
     }
 }
 
+/// How the keys of a source say when it is read.
+trait Paced {
+    /// How often it is read, if that is not as often as the probe runs.
+    fn pace(&self) -> Option<Pace> {
+        None
+    }
+}
+
+/// What a source does beside being read.
+trait Attended {
+    /// Listens or watches, beside the readings.
+    fn serve(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// See [`Probe::concerns`](crate::probe::Probe::concerns).
+    fn concerns(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
 /// Declares the sources that are read: for each its variant and its module, with a `Config` and a `Reader` in it.
 macro_rules! sources {
     ($($variant:ident => $module:ident),* $(,)?) => {

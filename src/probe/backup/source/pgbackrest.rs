@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::child::{Call, Tool};
-use super::listed::{Few, Listed, Text, seconds};
-use super::{Look, Pace};
+use super::listed::{self, Few, Listed, Text, seconds};
+use super::{Attended, Look, Pace, Paced};
 use crate::probe::backup::runs::{End, Outcome, Run, Seen};
 use crate::probe::net::clean;
 use crate::probe::{Failure, Reason, Shared};
@@ -34,17 +34,19 @@ impl Config {
         Some(Self { tool, stanza: stanza?, config_file })
     }
 
-    pub(super) fn pace(&self) -> Option<Pace> {
-        Some(self.tool.pace)
-    }
-
     fn call(&self) -> Call<'_> {
         let fixed =
             ["info", "--output=json", "--log-level-file=off", "--log-level-console=off", "--log-level-stderr=error"];
         let file = self.config_file.iter().map(|path| format!("--config={}", path.display()));
         let stanza = std::iter::once(format!("--stanza={}", self.stanza));
         let arguments = fixed.map(str::to_owned).into_iter().chain(file).chain(stanza).collect();
-        Call { arguments, variables: Vec::new(), secrets: Vec::new(), classify }
+        Call { arguments, variables: Vec::new(), secrets: Vec::new(), classify, is_warning: |_| false }
+    }
+}
+
+impl Paced for Config {
+    fn pace(&self) -> Option<Pace> {
+        Some(self.tool.pace)
     }
 }
 
@@ -128,6 +130,12 @@ struct Info {
 #[derive(Deserialize)]
 struct Stored {
     delta: Option<u64>,
+}
+
+impl listed::Backup for Backup {
+    fn id(&self) -> &str {
+        &self.label.0
+    }
 }
 
 impl From<Backup> for Run {
@@ -228,12 +236,10 @@ impl Reader {
         let missing = || Failure::new(Reason::Protocol, "pgbackrest: the answer is not about the stanza");
         stanza.ok_or_else(missing)?.seen()
     }
+}
 
-    pub(super) async fn serve(&self) {
-        std::future::pending::<()>().await;
-    }
-
-    pub(super) fn concerns(&self) -> Vec<String> {
+impl Attended for Reader {
+    fn concerns(&self) -> Vec<String> {
         self.config.tool.concerns()
     }
 }

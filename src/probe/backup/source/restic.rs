@@ -4,7 +4,6 @@
 //! is known, which is when it began. It then counts as the end, and how long the backup took is unknown.
 //! <https://restic.readthedocs.io/en/stable/075_scripting.html>
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -13,9 +12,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::child::{Call, Tool};
-use super::listed::{Listed, Moment, Text};
+use super::listed::{Backup, Listed, Moment, Text};
 use super::place::{Location, Nodes};
-use super::{Look, Pace};
+use super::{Attended, Look, Pace, Paced};
 use crate::probe::backup::runs::{End, Outcome, Run, Seen};
 use crate::probe::{Failure, Reason, Shared};
 use crate::settings::{Secret, Section};
@@ -51,10 +50,6 @@ impl Config {
         Some(Self { tool, repository: repository?, password, cache_dir, hosts, tags, paths, nodes, stats })
     }
 
-    pub(super) fn pace(&self) -> Option<Pace> {
-        Some(self.tool.pace)
-    }
-
     /// A command of restic that changes nothing, about the snapshots that are meant.
     fn call(&self, arguments: &[&str]) -> Call<'_> {
         let filters = [("--host", &self.hosts), ("--tag", &self.tags), ("--path", &self.paths)];
@@ -67,9 +62,16 @@ impl Config {
             variables: cache.collect(),
             secrets: self.password.iter().map(|password| ("RESTIC_PASSWORD", password)).collect(),
             classify,
+            is_warning: |_| false,
         };
         self.repository.give("RESTIC_REPOSITORY", &mut call);
         call
+    }
+}
+
+impl Paced for Config {
+    fn pace(&self) -> Option<Pace> {
+        Some(self.tool.pace)
     }
 }
 
@@ -104,6 +106,12 @@ struct Summary {
     data_added: Option<u64>,
     data_added_packed: Option<u64>,
     total_bytes_processed: Option<u64>,
+}
+
+impl Backup for Snapshot {
+    fn id(&self) -> &str {
+        &self.id.0
+    }
 }
 
 impl From<Snapshot> for Run {
@@ -160,34 +168,37 @@ impl Reader {
 
     pub(super) async fn read(&self, look: Look<'_>) -> Result<Seen, Failure> {
         let Config { tool, nodes, .. } = &self.config;
-        let Listed { mut runs, mut stock, .. } =
-            tool.run(&self.config.call(&["snapshots"]), look.ends, snapshots).await?;
-        stock.bytes = if self.config.stats { Some(self.stored(&runs, stock.retained, look.ends).await?) } else { None };
+        let listed = tool.run(&self.config.call(&["snapshots"]), look.ends, snapshots).await?;
+        let Listed { mut runs, mut stock, fingerprint, .. } = listed;
+        let mut notes = Vec::new();
+        stock.bytes = None;
+        if self.config.stats {
+            // What is left is for telling the runs, whatever becomes of this.
+            let ends = look.ends - look.ends.saturating_duration_since(Instant::now()) / 10;
+            if let Err(failure) = self.measure(fingerprint, ends).await {
+                notes.push(format!("the size of the repository is not known: {failure}"));
+            }
+            stock.bytes = lock(&self.size).map(|(_, bytes)| bytes);
+        }
         for run in &mut runs {
             nodes.place(run);
         }
-        Ok(Seen { runs, stock: Some(stock), ..Seen::default() })
+        Ok(Seen { runs, stock: Some(stock), notes, ..Seen::default() })
     }
 
-    /// How much room the snapshots take. That is expensive to ask, so it is only asked when they are not the same as before.
-    async fn stored(&self, runs: &[Run], retained: u64, ends: Instant) -> Result<u64, Failure> {
-        let mut hasher = DefaultHasher::new();
-        retained.hash(&mut hasher);
-        runs.iter().for_each(|run| run.id.hash(&mut hasher));
-        let which = hasher.finish();
-        if let Some((_, bytes)) = lock(&self.size).filter(|(known, _)| *known == which) {
-            return Ok(bytes);
+    /// Asks how much room the snapshots take. That is expensive, so it is only asked when they are not the same as before.
+    async fn measure(&self, which: u64, ends: Instant) -> Result<(), Failure> {
+        if lock(&self.size).is_some_and(|(known, _)| known == which) {
+            return Ok(());
         }
         let bytes = self.config.tool.run(&self.config.call(&["stats", "--mode=raw-data"]), ends, stats).await?;
         *lock(&self.size) = Some((which, bytes));
-        Ok(bytes)
+        Ok(())
     }
+}
 
-    pub(super) async fn serve(&self) {
-        std::future::pending::<()>().await;
-    }
-
-    pub(super) fn concerns(&self) -> Vec<String> {
+impl Attended for Reader {
+    fn concerns(&self) -> Vec<String> {
         self.config.tool.concerns()
     }
 }

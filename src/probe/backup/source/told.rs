@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Look, Name, Pace};
+use futures_util::future::join;
+
+use super::{Attended, Look, Name, Paced};
 use crate::door::Doors;
 use crate::probe::backup::clerk::Clerk;
+use crate::probe::backup::forward::Forward;
 use crate::probe::backup::push::Desk;
 use crate::probe::backup::runs::Seen;
-use crate::probe::{Failure, Shared};
+use crate::probe::{BoxFuture, Elsewhere, Failure, Shared, State};
 use crate::settings::{Secret, Section};
 
 /// Its keys.
@@ -25,11 +28,9 @@ impl Config {
         }
         Some(Self { token })
     }
-
-    pub(super) fn pace(&self) -> Option<Pace> {
-        None
-    }
 }
+
+impl Paced for Config {}
 
 /// Whether it can be part of a path, and takes for ever to guess.
 fn is_token(token: &Secret) -> Result<(), String> {
@@ -58,10 +59,6 @@ impl Reader {
         Ok(Seen::default())
     }
 
-    pub(super) async fn serve(&self) {
-        std::future::pending::<()>().await;
-    }
-
     /// Takes messages over HTTP and has them entered, for ever.
     pub(in crate::probe::backup) async fn listen(&self, clerk: &Clerk) {
         // In place of a secret that is not there, nothing opens the door.
@@ -72,7 +69,16 @@ impl Reader {
         self.desk.report().await;
     }
 
-    pub(super) fn concerns(&self) -> Vec<String> {
-        Vec::new()
+    /// Has messages about the job told to the shard that it belongs to, for ever: those over HTTP, and records in the spool.
+    pub(in crate::probe::backup) fn refer(&self, job: &str, state: &State, to: &Elsewhere) -> BoxFuture<'static, ()> {
+        let token = self.token.clone().filter(|token| !token.is_placeholder());
+        let forward = Forward { job: job.to_owned(), state: state.clone(), token: token.clone(), to: to.clone() };
+        let (doors, desk) = (self.doors.clone(), Arc::clone(&self.desk));
+        Box::pin(async move {
+            let _referred = token.map(|token| desk.refer(&doors, (&forward.job, token.expose()), &forward.to));
+            join(desk.report(), forward.repeat()).await;
+        })
     }
 }
+
+impl Attended for Reader {}

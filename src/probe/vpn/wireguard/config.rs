@@ -181,7 +181,8 @@ struct Inside(IpAddr);
 impl Value for Inside {
     fn read(item: &Item<'_>) -> Result<Self, Invalid> {
         let expected = "our IP address in the tunnel, without a prefix length";
-        item.text(expected)?.parse().map(Self).map_err(|_| Invalid::new(format!("expected {expected}")))
+        // Replicas with keys of their own need addresses of their own: a server sends an address's packets to one peer.
+        item.text_of_host(expected)?.parse().map(Self).map_err(|_| Invalid::new(format!("expected {expected}")))
     }
 }
 

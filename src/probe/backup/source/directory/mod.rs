@@ -4,13 +4,14 @@ mod walk;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use self::walk::{Folder, Walk};
+use super::file::{self, Alone};
 use super::selection::{Manifest, Manifests, Rules, Selection};
-use super::{Look, Pace, file};
+use super::{Attended, Look, Paced};
 use crate::probe::backup::runs::Seen;
 use crate::probe::{Failure, Reason, Shared};
 use crate::settings::Section;
@@ -34,16 +35,14 @@ impl Config {
         let rules = Rules::read(section);
         Some(Self { path: path?, rules: rules?, must_contain })
     }
-
-    pub(super) fn pace(&self) -> Option<Pace> {
-        None
-    }
 }
+
+impl Paced for Config {}
 
 /// Reads it.
 pub struct Reader {
     config: Arc<Config>,
-    memory: Arc<Mutex<Memory>>,
+    memory: Alone<Memory>,
 }
 
 /// What is known of the directory.
@@ -66,37 +65,19 @@ impl Reader {
     pub(super) fn new(config: &Config, _job: &str, _shared: &Shared) -> Result<Self, String> {
         let Config { path, rules, must_contain } = config;
         let config = Config { path: path.clone(), rules: rules.clone(), must_contain: must_contain.clone() };
-        Ok(Self { config: Arc::new(config), memory: Arc::default() })
+        Ok(Self { config: Arc::new(config), memory: Alone::default() })
     }
 
     pub(super) async fn read(&self, look: Look<'_>) -> Result<Seen, Failure> {
-        let (config, memory) = (Arc::clone(&self.config), Arc::clone(&self.memory));
+        let config = Arc::clone(&self.config);
         // It gives up before it is cut off, so that it can say how far it came.
         let left = look.ends.saturating_duration_since(Instant::now());
         let (now, stop, open) = (look.now, look.ends - left / 10, look.open.to_vec());
-        let read = move || {
-            let mut memory = match memory.try_lock() {
-                Ok(memory) => memory,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                // A file system whose server is gone: one thread that hangs is enough.
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Failure::new(Reason::Timeout, "the reading before this one has not come back yet"));
-                }
-            };
-            memory.read(&config, now, stop, open)
-        };
-        let read = tokio::task::spawn_blocking(read).await;
-        read.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
-    }
-
-    pub(super) async fn serve(&self) {
-        std::future::pending::<()>().await;
-    }
-
-    pub(super) fn concerns(&self) -> Vec<String> {
-        Vec::new()
+        self.memory.work(move |memory| memory.read(&config, now, stop, open)).await
     }
 }
+
+impl Attended for Reader {}
 
 impl Memory {
     fn read(&mut self, config: &Config, now: f64, stop: Instant, open: Vec<String>) -> Result<Seen, Failure> {

@@ -2,7 +2,6 @@
 //!
 //! Files are read anew for each request: tokens and certificates are rotated under a process that runs.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -12,6 +11,7 @@ use kube::config::{AuthInfo, Cluster, Kubeconfig};
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
+use crate::probe::backup::source::file;
 use crate::probe::net::{ClientCertificate, Net, Tls, TlsOptions, clean};
 use crate::probe::{Failure, Reason};
 use crate::settings::{HostPort, HttpUrl};
@@ -19,7 +19,7 @@ use crate::settings::{HostPort, HttpUrl};
 /// Where a Pod finds its token, the cluster's authority and its namespace.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// The most that is read of a file.
-const LIMIT: u64 = 1024 * 1024;
+const LIMIT: usize = 1 << 20;
 
 /// An API server, and who we are there.
 pub struct Access {
@@ -152,12 +152,21 @@ impl Access {
     /// # Errors
     /// `local` if one cannot be read, or this is no Pod.
     pub fn ready(&self, net: &Net) -> Result<Ready, Failure> {
-        let url = match &self.server {
-            Server::At(url) => url.clone(),
-            Server::OfPod => server_of_pod(|name| std::env::var(name).ok())?,
-        };
+        let url = self.url()?;
         let tls = if url.is_https { Some(self.tls(net)?) } else { None };
         Ok(Ready { url, tls, authorization: self.login.header()? })
+    }
+
+    /// What will not work here, as far as that is known without looking into any file.
+    pub fn concern(&self) -> Option<String> {
+        self.url().err().map(|failure| failure.detail.into_owned())
+    }
+
+    fn url(&self) -> Result<HttpUrl, Failure> {
+        match &self.server {
+            Server::At(url) => Ok(url.clone()),
+            Server::OfPod => server_of_pod(|name| std::env::var(name).ok()),
+        }
     }
 
     fn tls(&self, net: &Net) -> Result<Tls, Failure> {
@@ -244,10 +253,7 @@ fn text(path: &Path) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    let file = std::fs::File::open(path).map_err(|error| local(path, error))?;
-    file.take(LIMIT).read_to_end(&mut bytes).map_err(|error| local(path, error))?;
-    Ok(bytes)
+    file::read(path, LIMIT).map(Zeroizing::new).map_err(|error| local(path, error))
 }
 
 fn local(path: &Path, why: impl std::fmt::Display) -> Failure {
@@ -328,5 +334,10 @@ mod tests {
         assert_eq!(url.unwrap().address.to_string(), "10.0.0.1:443");
         let words = server_of_pod(|_| None).unwrap_err();
         assert!(words.detail.contains("kubeconfig"), "{words}");
+        // Nobody writes to a pipe, and nobody waits for that.
+        std::fs::remove_file(folder.path().join("token")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(folder.path().join("token")).status().unwrap().success());
+        let words = access.login.header().unwrap_err();
+        assert!(words.detail.contains("not a regular file"), "{words}");
     }
 }

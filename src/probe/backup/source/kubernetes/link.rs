@@ -8,25 +8,23 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming};
-use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Request, Response, Uri};
-use hyper_util::rt::TokioIo;
 use kube::Client;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tower::service_fn;
 
 use super::access::{Access, Ready};
 use super::shelf::{Part, Shelf};
-use crate::probe::net::{Net, clean, connect_any};
+use crate::probe::backup::source::file::Alone;
+use crate::probe::net::{Net, clean, http};
 use crate::probe::{Failure, Reason};
 use crate::sync::lock;
 
 /// How long the API server may take to begin an answer, and to end one that is no watch.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The most bytes that an answer may have which is no watch: 200 objects of the size that etcd allows would be too many.
+/// The most bytes that an answer may have which is no watch: 500 objects of the size that etcd allows would be too many.
 const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 /// The most bytes that a watch may tell of one change; etcd allows an object 1.5 MiB.
 const LONGEST_LINE: usize = 4 * 1024 * 1024;
@@ -48,6 +46,8 @@ pub struct Link {
     pub part: Part,
     /// When the next request may come.
     pub next: Mutex<Option<Instant>>,
+    /// Reads the files that logging in takes.
+    pub files: Alone<()>,
 }
 
 impl Link {
@@ -94,8 +94,7 @@ impl Link {
 
     async fn open(&self, request: Request<kube::client::Body>) -> Result<(Response<Incoming>, Connection), Failure> {
         let (access, net) = (Arc::clone(&self.access), self.net.clone());
-        let ready = tokio::task::spawn_blocking(move || access.ready(&net)).await;
-        let Ready { url, tls, authorization } = ready.map_err(defect)??;
+        let Ready { url, tls, authorization } = self.files.work(move |()| access.ready(&net)).await?;
         let (mut head, _) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         head.uri = format!("{}{path}", url.path.trim_end_matches('/')).parse::<Uri>().map_err(defect)?;
@@ -103,14 +102,14 @@ impl Link {
         if let Some(authorization) = authorization {
             head.headers.insert(AUTHORIZATION, authorization);
         }
-        let request = Request::from_parts(head, Empty::new());
-        let addresses = self.net.resolve(&url.address.host).await?;
-        let addresses: Vec<_> = addresses.into_iter().map(|ip| (ip, url.address.port).into()).collect();
-        let stream = connect_any(&addresses).await?.stream;
-        match &tls {
-            None => exchange(stream, request).await,
-            Some(tls) => exchange(tls.handshake(stream, &url.address.host).await.0?, request).await,
-        }
+        let request = Request::from_parts(head, Empty::<Bytes>::new());
+        let (mut sender, driver) = http::open(&self.net, (&url.address, tls.as_ref())).await.map_err(of_server)?;
+        let connection = Connection(tokio::spawn(async move {
+            // What went wrong is told to whoever waits for the answer.
+            let _ = driver.await;
+        }));
+        let response = sender.send_request(request).await.map_err(|error| of_server(http::broken(&error)))?;
+        Ok((response, connection))
     }
 }
 
@@ -119,22 +118,9 @@ fn defect(error: impl std::fmt::Display) -> Failure {
     Failure::new(Reason::Internal, format!("cannot ask: {error}"))
 }
 
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    request: Request<Empty<Bytes>>,
-) -> Result<(Response<Incoming>, Connection), Failure> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-    let connection = Connection(tokio::spawn(async move {
-        // What went wrong is told to whoever waits for the answer.
-        let _ = connection.await;
-    }));
-    let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-    Ok((response, connection))
-}
-
-fn broken(error: &hyper::Error) -> Failure {
-    let reason = if error.is_parse() { Reason::Protocol } else { Reason::Closed };
-    Failure::new(reason, clean(&format!("the API server: {error}")))
+/// A failure of the connection, which may be one of several that a probe has.
+fn of_server(failure: Failure) -> Failure {
+    Failure::new(failure.reason, format!("the API server: {}", failure.detail))
 }
 
 /// The task that moves bytes, which ends with its answer.
@@ -182,7 +168,7 @@ impl Body for Answer {
                 }
                 // A watch that breaks off is one that ended: whether the server is still there shows with the next one.
                 Some(Err(error)) if !error.is_parse() => Poll::Ready(None),
-                Some(Err(error)) => Poll::Ready(Some(Err(broken(&error)))),
+                Some(Err(error)) => Poll::Ready(Some(Err(of_server(http::broken(&error))))),
                 None => Poll::Ready(None),
             },
         }

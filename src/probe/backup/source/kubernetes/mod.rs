@@ -15,14 +15,16 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, WeakShared};
 use glob::Pattern;
 
 use self::access::Access;
 use self::shelf::Shelf;
-use super::{Look, Pace};
+use self::watch::Watcher;
+use super::{Attended, Look, Paced};
 use crate::probe::backup::config::is_node;
 use crate::probe::backup::runs::Seen;
-use crate::probe::net::Net;
 use crate::probe::{Failure, Shared};
 use crate::settings::{FileContent, Invalid, Item, Section, Value};
 use crate::sync::lock;
@@ -85,10 +87,6 @@ impl Config {
         Some(config)
     }
 
-    pub(super) fn pace(&self) -> Option<Pace> {
-        None
-    }
-
     fn access(&self) -> Result<Access, String> {
         match self.kubeconfig.as_ref().filter(|file| !file.is_placeholder()) {
             None => Ok(Access::of_pod(Path::new(access::SERVICE_ACCOUNT))),
@@ -99,6 +97,8 @@ impl Config {
         }
     }
 }
+
+impl Paced for Config {}
 
 /// The one of `cronjob`, `selector` and `jobs` that is there.
 fn choice(section: &mut Section<'_>) -> Option<Choice> {
@@ -158,10 +158,9 @@ fn is_selector(labels: &str) -> Result<(), String> {
 
 /// Reads it.
 pub struct Reader {
-    config: Config,
-    net: Net,
-    access: Arc<Access>,
-    shelf: Arc<Shelf>,
+    watcher: Watcher,
+    /// The watch that goes on, if somebody has it.
+    going: Mutex<Option<WeakShared<BoxFuture<'static, ()>>>>,
 }
 
 /// What is known of the jobs of this process: a probe that is built anew with the same keys goes on with it.
@@ -185,29 +184,39 @@ impl Reader {
     pub(super) fn new(config: &Config, job: &str, shared: &Shared) -> Result<Self, String> {
         let access = Arc::new(config.access()?);
         let shelf = shared.state.common::<Shelves>().of(job, config);
-        Ok(Self { config: config.clone(), net: shared.net.clone(), access, shelf })
+        let watcher = Watcher { config: Arc::new(config.clone()), net: shared.net.clone(), access, shelf };
+        Ok(Self { watcher, going: Mutex::default() })
+    }
+
+    /// The watch: whoever looks once and whoever serves have the same, and it ends with the last of them.
+    fn watch(&self) -> futures_util::future::Shared<BoxFuture<'static, ()>> {
+        let mut going = lock(&self.going);
+        if let Some(watch) = going.as_ref().and_then(WeakShared::upgrade) {
+            return watch;
+        }
+        let watch = self.watcher.clone().watch().boxed().shared();
+        *going = watch.downgrade();
+        watch
     }
 
     pub(super) async fn read(&self, _look: Look<'_>) -> Result<Seen, Failure> {
-        // Who runs a probe once does not watch: then the lists are all that there is.
-        if let Ok(_watching) = self.shelf.watching.try_lock() {
-            tokio::select! {
-                // First, because it says that what is known from before is not enough.
-                biased;
-                () = self.watch() => std::future::pending().await,
-                seen = self.shelf.settled(&self.config) => seen,
-            }
-        } else {
-            self.shelf.settled(&self.config).await
+        let Watcher { shelf, config, .. } = &self.watcher;
+        // Who runs a probe once does not serve: then it watches for as long as it takes to have the lists.
+        tokio::select! {
+            // First, because it says that what is known from before is not enough.
+            biased;
+            () = self.watch() => std::future::pending().await,
+            seen = shelf.settled(config) => seen,
         }
     }
+}
 
-    pub(super) async fn serve(&self) {
-        let _watching = self.shelf.watching.lock().await;
+impl Attended for Reader {
+    async fn serve(&self) {
         self.watch().await;
     }
 
-    pub(super) fn concerns(&self) -> Vec<String> {
-        self.access.ready(&self.net).err().map(|failure| failure.detail.into_owned()).into_iter().collect()
+    fn concerns(&self) -> Vec<String> {
+        self.watcher.access.concern().into_iter().collect()
     }
 }

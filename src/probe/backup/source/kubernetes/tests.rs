@@ -224,6 +224,7 @@ async fn requests_come_at_intervals_whatever_becomes_of_them() {
         shelf: Shelf::default().into(),
         part: Part::Jobs,
         next: Default::default(),
+        files: Default::default(),
     };
     // Otherwise the clock has not been on for as long as a burst takes.
     tokio::time::advance(Duration::from_secs(3600)).await;
@@ -333,6 +334,29 @@ async fn jobs_are_counted_while_they_come_and_go() {
     });
     served(&bench, scenario).await;
     assert!(api.requests().iter().any(|path| path.starts_with("/apis/batch/v1/namespaces/databases/jobs?")));
+}
+
+#[tokio::test]
+async fn who_looks_first_and_who_serves_watch_together() {
+    let api = ApiServer::start(TOKEN).await.unwrap();
+    api.put("jobs", job("orders", "uid", None, &Life::Running { started: &minutes_ago(60) }));
+    let (_folder, bench) = bench(&api, "jobs = \"orders*\"\nnode = \"mongo-1:27017\"");
+    let live = Live::new(SeriesSet::new([("probe", "p")], Default::default()));
+    // On the heap: it is long.
+    let scenario = Box::pin(async {
+        bench.run(PATIENCE).await.unwrap();
+        api.put("jobs", job("orders-2", "uid-2", None, &Life::Running { started: &minutes_ago(60) }));
+        until(&bench, "both", |bench, _| bench.sum("midwatch_backup_runs_in_progress", "") == 2.0).await;
+    });
+    tokio::select! {
+        // It has asked before the other one does.
+        biased;
+        () = scenario => {}
+        () = bench.probe.serve(live) => panic!("it stopped serving"),
+    }
+    let requests = api.requests();
+    assert_eq!(requests.iter().filter(|path| path.contains("limit=500")).count(), 1, "{requests:?}");
+    assert_eq!(requests.iter().filter(|path| path.contains("watch=true")).count(), 1, "{requests:?}");
 }
 
 #[tokio::test]

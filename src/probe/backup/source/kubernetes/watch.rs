@@ -12,25 +12,38 @@ use kube::runtime::watcher::{self, DefaultBackoff, Error, watcher};
 use kube::{Api, Client};
 use tokio::time::sleep;
 
+use super::access::Access;
 use super::link::Link;
 use super::objects::{CronJob, Job, Object, Pod};
-use super::shelf::{Part, Told};
-use super::{Choice, Nodes, Reader};
-use crate::probe::net::clean;
+use super::shelf::{Part, Shelf, Told};
+use super::{Choice, Config, Nodes};
+use crate::probe::backup::source::file::Alone;
+use crate::probe::net::{Net, clean};
 use crate::probe::{Failure, Reason};
 
 /// A watch is renewed after so many seconds, so that a server that has fallen silent is noticed soon.
 const RENEWED: u32 = 60;
-/// So many objects are asked for at once: what they are is in memory while they are read.
-const PAGE: u32 = 200;
+/// So many objects are asked for at once, as other clients do: what they are is in memory while they are read.
+const PAGE: u32 = 500;
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The label that every Pod of a Job has.
 const POD_OF_A_JOB: &str = "job-name";
 
-impl Reader {
-    /// Watches as long as nobody drops it.
-    pub(super) async fn watch(&self) {
+/// Watches what a job is about.
+#[derive(Clone)]
+pub(super) struct Watcher {
+    pub(super) config: Arc<Config>,
+    pub(super) net: Net,
+    pub(super) access: Arc<Access>,
+    pub(super) shelf: Arc<Shelf>,
+}
+
+impl Watcher {
+    /// Watches as long as nobody drops it, and nobody else does.
+    pub(super) async fn watch(self) {
+        // Whose keys were the same before a reload may be at it still.
+        let _watching = self.shelf.watching.lock().await;
         let config = &self.config;
         let has_pods = !matches!(config.nodes, Nodes::Unwatched);
         let cron = if let Choice::CronJob(name) = &config.choice { Some(name.as_str()) } else { None };
@@ -57,11 +70,10 @@ impl Reader {
         if let Some(namespace) = &self.config.namespace {
             return namespace.clone();
         }
-        let mut pauses = DefaultBackoff::default();
+        let (mut pauses, files) = (DefaultBackoff::default(), Alone::<()>::default());
         loop {
             let access = Arc::clone(&self.access);
-            let read = tokio::task::spawn_blocking(move || access.namespace()).await;
-            match read.unwrap_or_else(|error| Err(Failure::new(Reason::Internal, error.to_string()))) {
+            match files.work(move |()| access.namespace()).await {
                 Ok(namespace) => return namespace,
                 Err(failure) => self.shelf.fails(Part::Jobs, failure),
             }
@@ -99,7 +111,7 @@ impl Reader {
 
     fn client(&self, part: Part) -> Client {
         let (access, shelf) = (Arc::clone(&self.access), Arc::clone(&self.shelf));
-        Link { net: self.net.clone(), access, shelf, part, next: Mutex::default() }.client()
+        Link { net: self.net.clone(), access, shelf, part, next: Mutex::default(), files: Alone::default() }.client()
     }
 }
 

@@ -67,9 +67,9 @@ impl Coverage {
         self.sets.iter().filter_map(|(name, set)| Some((name.as_str(), set.last, set.stretches.last()?.end)))
     }
 
-    /// What every replica set covers, in its order.
-    pub(super) fn common(&self) -> Vec<Stretch> {
-        let mut sets = self.sets.values().map(|set| set.stretches.as_slice());
+    /// What every one of those replica sets covers, in its order. One that has no chunks is left out.
+    pub(super) fn common(&self, is_one: impl Fn(&str) -> bool) -> Vec<Stretch> {
+        let mut sets = self.sets.iter().filter(|(name, _)| is_one(name)).map(|(_, set)| set.stretches.as_slice());
         let Some(first) = sets.next() else { return Vec::new() };
         sets.fold(first.to_vec(), |common, set| both(&common, set))
     }
@@ -107,17 +107,17 @@ mod tests {
     }
 
     fn common(coverage: &Coverage) -> Vec<(u32, u32)> {
-        coverage.common().iter().map(|stretch| (stretch.start.0, stretch.end.0)).collect()
+        coverage.common(|_| true).iter().map(|stretch| (stretch.start.0, stretch.end.0)).collect()
     }
 
     #[test]
     fn chunks_that_meet_leave_no_gap() {
         let whole = coverage(&[("a", 10, 20), ("a", 20, 30), ("a", 25, 27), ("a", 30, 40)]);
         assert_eq!(common(&whole), [(10, 40)]);
-        assert_eq!(gaps(&whole.common()), (0, 0.0));
+        assert_eq!(gaps(&whole.common(|_| true)), (0, 0.0));
         let torn = coverage(&[("a", 10, 20), ("a", 25, 30), ("a", 90, 100)]);
         assert_eq!(common(&torn), [(10, 20), (25, 30), (90, 100)]);
-        assert_eq!(gaps(&torn.common()), (2, 65.0));
+        assert_eq!(gaps(&torn.common(|_| true)), (2, 65.0));
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
         let mut torn = Coverage::default();
         torn.add("a", (10, 0), (20, 1));
         torn.add("a", (20, 2), (30, 0));
-        assert_eq!(gaps(&torn.common()), (1, 0.0));
+        assert_eq!(gaps(&torn.common(|_| true)), (1, 0.0));
     }
 
     /// The example in the comment on `MergeTimelines` in Percona's source.
@@ -135,11 +135,17 @@ mod tests {
             [("a", 1, 4), ("a", 7, 11), ("a", 16, 20), ("b", 3, 12), ("b", 15, 17), ("c", 1, 12), ("c", 16, 18)];
         let cluster = coverage(&chunks);
         assert_eq!(common(&cluster), [(3, 4), (7, 11), (16, 17)]);
-        assert_eq!(gaps(&cluster.common()), (2, 8.0));
+        assert_eq!(gaps(&cluster.common(|_| true)), (2, 8.0));
         assert_eq!(
             cluster.sets().map(|(name, _, end)| (name, end.0)).collect::<Vec<_>>(),
             [("a", 20), ("b", 17), ("c", 18)]
         );
+    }
+
+    #[test]
+    fn a_set_that_is_gone_limits_nothing() {
+        let left = coverage(&[("a", 1, 9), ("gone", 1, 4)]);
+        assert_eq!(left.common(|name| name != "gone"), [Stretch { start: (1, 0), end: (9, 0) }]);
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::probe::net::clean;
 
 /// A heartbeat that is older than so many seconds is that of nobody (`StaleFrameSec`).
 pub(super) const STALE: f64 = 30.0;
+/// Work whose heartbeat is older than so many seconds is given up though its lock is still there: a server may elect a primary, and an
+/// agent may be restarted or wait for a full disk, and go on.
+pub(super) const GONE: f64 = 300.0;
 /// So many nodes, replica sets and conditions of one document are looked at.
 const PARTS: usize = 64;
 /// The last second of the year 9999: later times are nobody's.
@@ -45,6 +48,8 @@ pub(super) struct Entry {
     pub(super) start: i64,
     /// When somebody who works on it was heard of last, in unix seconds.
     pub(super) heartbeat: Option<f64>,
+    /// The replica sets that it has.
+    pub(super) sets: Vec<String>,
 }
 
 /// Reads a document of `pbmBackups` or `pbmRestores`. `spell` says how a node is written.
@@ -72,7 +77,8 @@ pub(super) fn entry(document: &RawDocument, kind: Kind, spell: impl Fn(&str) -> 
         note: note(document, name),
         ..Run::default()
     };
-    Some(Entry { run, start, heartbeat: timestamp(document, "hb").map(|hb| f64::from(hb.0)) })
+    let sets = parts(document, "replsets").filter_map(|set| text(set, "name")).map(clean).collect();
+    Some(Entry { run, start, heartbeat: timestamp(document, "hb").map(|hb| f64::from(hb.0)), sets })
 }
 
 /// How a run ended that has this status; `None` for one that goes on.

@@ -1,17 +1,17 @@
 //! One reading: what is asked in which order, and what is remembered for the next one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::coverage::{Coverage, Stretch, Time, gaps};
-use super::documents::{self, Agent, Entry, Kind, Lock, STALE};
+use super::documents::{self, Agent, Entry, GONE, Kind, Lock, STALE};
 use super::queries;
-use crate::probe::Failure;
 use crate::probe::backup::runs::{End, Outcome, Pitr, PitrSet, Run, Seen, Stock};
 use crate::probe::mongodb::{Deployment, Session};
+use crate::probe::{Failure, Reason};
 
 /// Backups that began so many seconds before the newest one are read again: clocks of agents differ.
 const SLACK: i64 = 3600;
@@ -37,8 +37,11 @@ pub(super) struct State {
     /// What was held together with `stock`: ids and statuses.
     fingerprint: u64,
     chunks: Option<Held<Coverage>>,
-    /// What can be restored, in unix seconds.
-    range: Option<(f64, f64)>,
+    /// The same, read anew as far as one reading after the other has come.
+    anew: Option<Held<Coverage>>,
+    range: Option<Range>,
+    /// The newest complete backup: when it began, and the replica sets that it has.
+    newest: (i64, Vec<String>),
     /// When each agent was heard of last, in unix seconds.
     agents: BTreeMap<String, f64>,
 }
@@ -59,6 +62,20 @@ impl<T> Held<T> {
     }
 }
 
+/// What can be restored to.
+struct Range {
+    /// What was looked at for it.
+    of: (Vec<Stretch>, Option<BTreeSet<String>>),
+    /// In unix seconds.
+    is: Option<(f64, f64)>,
+}
+
+/// Who works on a deployment, and on what.
+pub(super) struct Work {
+    locks: Vec<Lock>,
+    agents: Vec<Agent>,
+}
+
 /// One reading of a deployment.
 pub(super) struct Gathering<'g> {
     pub(super) deployment: &'g Deployment,
@@ -68,26 +85,29 @@ pub(super) struct Gathering<'g> {
 }
 
 impl Gathering<'_> {
-    /// Everything.
-    pub(super) async fn all(&self, session: &mut Session, state: &mut State) -> Result<Seen, Failure> {
+    /// Who works on it: little, and soon answered by a member that is well.
+    pub(super) async fn work(&self, session: &mut Session) -> Result<Work, Failure> {
+        Ok(Work { locks: self.locks(session).await?, agents: self.agents(session).await? })
+    }
+
+    /// Everything else.
+    pub(super) async fn all(&self, session: &mut Session, state: &mut State, work: Work) -> Result<Seen, Failure> {
         let mut seen = Seen::default();
-        let locks = self.locks(session).await?;
-        let agents = self.agents(session).await?;
         let entries = self.entries(session, state.from.unwrap_or(0)).await?;
         // As of then the documents are. A member that lags behind is compared with its own past.
         let applied = session.applied().map_or((0, 0), |time| (time.time, time.increment));
         let as_of = if applied.0 == 0 { self.now } else { f64::from(applied.0) };
         if self.kind == Kind::Backups {
             seen.stock = Some(self.stock(session, state, &entries).await?);
-            seen.pitr = Some(self.pitr(session, state, (&locks, &agents, as_of), &mut seen.notes).await?);
+            seen.pitr = Some(self.pitr(session, state, (&work, as_of), &mut seen.notes).await?);
         }
         // Who knows less than was known before cannot say that something is gone.
         seen.has_all_open = applied >= state.applied && entries.len() < queries::MOST_ENTRIES as usize;
         state.applied = state.applied.max(applied);
         state.from = Some(from(&entries, as_of));
-        seen.agents = remember(&mut state.agents, &agents, as_of, &mut seen.notes);
-        seen.notes.extend(locks.iter().filter_map(|lock| words(lock, as_of)));
-        seen.runs = entries.into_iter().map(|entry| run(entry, &locks, as_of)).collect();
+        seen.agents = remember(&mut state.agents, &work.agents, as_of, &mut seen.notes);
+        seen.notes.extend(work.locks.iter().filter_map(|lock| words(lock, as_of)));
+        seen.runs = entries.into_iter().map(|entry| run(entry, &work.locks, as_of)).collect();
         Ok(seen)
     }
 
@@ -118,6 +138,11 @@ impl Gathering<'_> {
     /// The complete backups that are there: counted by the server, and only if something changed.
     async fn stock(&self, session: &mut Session, state: &mut State, entries: &[Entry]) -> Result<Stock, Failure> {
         let count = session.count(queries::BACKUPS).await?;
+        let is_done = |entry: &&Entry| entry.run.end.is_some_and(|end| end.outcome == Outcome::Success);
+        let newest = entries.iter().filter(is_done).max_by_key(|entry| entry.start);
+        if let Some(newest) = newest.filter(|newest| newest.start > state.newest.0) {
+            state.newest = (newest.start, newest.sets.clone());
+        }
         let fingerprint = fingerprint(entries);
         if let Some(held) = state.stock.as_ref().filter(|held| held.still(count) && fingerprint == state.fingerprint) {
             return Ok(held.is);
@@ -128,9 +153,8 @@ impl Gathering<'_> {
             stock = Stock { retained, oldest, bytes };
         };
         session.aggregate(queries::BACKUPS, queries::totals(), read).await?;
-        if let Some(held) = &state.chunks {
-            state.range = range(session, &held.is.common()).await?;
-        }
+        // Another backup may be the first that a restore can begin with.
+        state.range = None;
         state.fingerprint = fingerprint;
         state.stock = Some(Held { is: stock, count, at: Instant::now() });
         Ok(stock)
@@ -140,7 +164,7 @@ impl Gathering<'_> {
         &self,
         session: &mut Session,
         state: &mut State,
-        (locks, agents, as_of): (&[Lock], &[Agent], f64),
+        (work, as_of): (&Work, f64),
         notes: &mut Vec<String>,
     ) -> Result<Pitr, Failure> {
         let mut enabled = false;
@@ -148,77 +172,124 @@ impl Gathering<'_> {
         session.find(queries::pitr(), |document| notes.extend(documents::pitr_trouble(document))).await?;
         chunks(session, state).await?;
         let coverage = state.chunks.as_ref().map(|held| &held.is);
-        let common = coverage.map(Coverage::common).unwrap_or_default();
+        let members = members(work, &state.newest.1, as_of);
+        let is_member = |name: &str| members.as_ref().is_none_or(|members| members.contains(name));
+        let common = coverage.map(|coverage| coverage.common(is_member)).unwrap_or_default();
         let now = session.cluster().map_or(self.now, |time| f64::from(time.time));
         let mut sets: BTreeMap<&str, PitrSet> = BTreeMap::new();
-        for (name, _, end) in coverage.into_iter().flat_map(Coverage::sets) {
+        for (name, _, end) in coverage.into_iter().flat_map(Coverage::sets).filter(|(name, ..)| is_member(name)) {
             let lag = Some((now - f64::from(end.0)).max(0.0));
             sets.insert(name, PitrSet { name: name.to_owned(), running: Some(false), lag });
         }
-        let slicing = locks.iter().filter(|lock| lock.what == "pitr" && !is_stale(lock.heartbeat, as_of));
+        let slicing = work.locks.iter().filter(|lock| lock.what == "pitr" && !is_stale(lock.heartbeat, as_of));
         let slicing = slicing.map(|lock| (lock.set.as_str(), true));
-        let idle = agents.iter().filter(|_| enabled).map(|agent| (agent.set.as_str(), false));
+        let idle = work.agents.iter().filter(|agent| enabled && is_member(&agent.set));
+        let idle = idle.map(|agent| (agent.set.as_str(), false));
         for (name, running) in slicing.chain(idle).filter(|(name, _)| !name.is_empty()) {
             let set = sets.entry(name).or_insert_with(|| PitrSet { name: name.to_owned(), ..PitrSet::default() });
             set.running = Some(running || set.running == Some(true));
         }
-        let sets = sets.into_values().collect();
-        Ok(Pitr { enabled, sets, range: state.range, gaps: gaps(&common) })
+        let (sets, gaps) = (sets.into_values().collect(), gaps(&common));
+        let newest = common.iter().rev().take(RANGES).copied().collect();
+        Ok(Pitr { enabled, sets, range: range(session, &mut state.range, (newest, members)).await?, gaps })
     }
+}
+
+/// The replica sets that are there now: those that somebody works on, and those of the newest backup. The chunks and backups of a shard
+/// that was removed stay. `None` if nobody says.
+fn members(work: &Work, newest: &[String], as_of: f64) -> Option<BTreeSet<String>> {
+    let agents = work.agents.iter().filter(|agent| as_of - agent.heartbeat < GIVEN_UP).map(|agent| &agent.set);
+    let locks = work.locks.iter().filter(|lock| !is_stale(lock.heartbeat, as_of)).map(|lock| &lock.set);
+    let all: BTreeSet<_> = agents.chain(locks).chain(newest).filter(|name| !name.is_empty()).cloned().collect();
+    (!all.is_empty()).then_some(all)
 }
 
 /// Brings the coverage up to date: by the chunks behind those that are known, or by all if some are gone.
 async fn chunks(session: &mut Session, state: &mut State) -> Result<(), Failure> {
     let count = session.count(queries::CHUNKS).await?;
-    let mut news = 0;
     if let Some(held) = &mut state.chunks {
-        let known: Vec<_> = held.is.sets().map(|(name, last, _)| (name.to_owned(), last)).collect();
-        let query = queries::chunks(known.iter().map(|(name, last)| (name.as_str(), *last)));
-        let read = |document: &_| held.is.extend(documents::chunk(document));
-        news = session.find(query, read).await?;
-        held.count += i64::try_from(news).unwrap_or(i64::MAX);
+        follow(session, held, count).await?;
+        if held.still(count) {
+            state.anew = None;
+            return Ok(());
+        }
     }
-    let is_whole = state.chunks.as_ref().is_some_and(|held| held.still(count));
-    if !is_whole {
-        let mut coverage = Coverage::default();
-        let read = |document: &_| coverage.extend(documents::chunk(document));
-        session.find(queries::chunks(std::iter::empty()), read).await?;
-        state.chunks = Some(Held { is: coverage, count, at: Instant::now() });
-    }
-    if let Some(held) = state.chunks.as_ref().filter(|_| news > 0 || !is_whole) {
-        state.range = range(session, &held.is.common()).await?;
-    }
+    let anew = state.anew.take().filter(|held| held.at.elapsed() < WHOLE);
+    let anew =
+        state.anew.insert(anew.unwrap_or_else(|| Held { is: Coverage::default(), count: 0, at: Instant::now() }));
+    follow(session, anew, count).await?;
+    // The server's own count may be wrong, and must not be the reason to read all of them again and again.
+    state.chunks = state.anew.take().map(|held| Held { count, ..held });
     Ok(())
 }
 
-/// The newest stretch without a gap that can be restored to: it begins after a backup within it.
-async fn range(session: &mut Session, common: &[Stretch]) -> Result<Option<(f64, f64)>, Failure> {
-    for stretch in common.iter().rev().take(RANGES) {
-        let mut base = None;
-        session
-            .find(queries::base(*stretch), |document| base = documents::timestamp(document, "last_write_ts"))
-            .await?;
-        let range = base.map(|base| (f64::from(base.0) + 1.0, f64::from(stretch.end.0)));
-        if let Some(range) = range.filter(|(earliest, latest)| earliest <= latest) {
-            return Ok(Some(range));
+/// Reads the chunks behind those that are known, of which there are `of` in all.
+///
+/// # Errors
+/// `timeout` if there are more than can be read now. What was read is kept.
+async fn follow(session: &mut Session, held: &mut Held<Coverage>, of: i64) -> Result<(), Failure> {
+    loop {
+        let began = Instant::now();
+        let known: Vec<_> = held.is.sets().map(|(name, last, _)| (name.to_owned(), last)).collect();
+        let query = queries::chunks(known.iter().map(|(name, last)| (name.as_str(), *last)));
+        let news = session.find(query, |document| held.is.extend(documents::chunk(document))).await?;
+        held.count += i64::try_from(news).unwrap_or(i64::MAX);
+        if news < queries::PIECE.into() {
+            return Ok(());
+        }
+        if session.time_left() < began.elapsed() {
+            let words = format!(
+                "{} of {of} chunks of the oplog have been read; the next reading goes on from there",
+                held.count
+            );
+            return Err(Failure::new(Reason::Timeout, words));
         }
     }
-    Ok(None)
+}
+
+/// The newest stretch without a gap that can be restored to: it begins after a backup within it. Asked for again if it is not known, or of
+/// something else.
+async fn range(
+    session: &mut Session,
+    known: &mut Option<Range>,
+    of: (Vec<Stretch>, Option<BTreeSet<String>>),
+) -> Result<Option<(f64, f64)>, Failure> {
+    if let Some(known) = known.as_ref().filter(|known| known.of == of) {
+        return Ok(known.is);
+    }
+    let mut is = None;
+    for stretch in &of.0 {
+        let mut base = None;
+        let query = queries::base(*stretch, of.1.as_ref());
+        session.find(query, |document| base = documents::timestamp(document, "last_write_ts")).await?;
+        let found = base.map(|base| (f64::from(base.0) + 1.0, f64::from(stretch.end.0)));
+        is = found.filter(|(earliest, latest)| earliest <= latest);
+        if is.is_some() {
+            break;
+        }
+    }
+    *known = Some(Range { of, is });
+    Ok(is)
 }
 
 fn is_stale(heartbeat: f64, as_of: f64) -> bool {
     heartbeat + STALE < as_of
 }
 
-/// The run of an entry: where it goes on by its locks, if the entry does not say yet, and lost if nobody works on it any more.
+/// The run of an entry: where it goes on by its locks, if the entry does not say yet, and lost if nobody works on it any more: it has had
+/// no heartbeat and has no lock, or it has had no heartbeat for long.
 pub(super) fn run(entry: Entry, locks: &[Lock], as_of: f64) -> Run {
     let Entry { mut run, heartbeat, .. } = entry;
     if run.end.is_some() {
         return run;
     }
     if let Some(heartbeat) = heartbeat.filter(|heartbeat| is_stale(*heartbeat, as_of)) {
-        run.end = Some(End { at: heartbeat.max(run.started.unwrap_or(0.0)), outcome: Outcome::Lost });
-        return run;
+        let is_locked = locks.iter().any(|lock| lock.id == run.id);
+        if !is_locked || heartbeat + GONE < as_of {
+            run.end = Some(End { at: heartbeat.max(run.started.unwrap_or(0.0)), outcome: Outcome::Lost });
+            return run;
+        }
+        run.is_silent = true;
     }
     if run.node.is_none() {
         let of_run = locks.iter().filter(|lock| lock.id == run.id && !is_stale(lock.heartbeat, as_of));

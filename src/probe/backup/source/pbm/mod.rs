@@ -13,16 +13,17 @@ mod queries;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use self::documents::Kind;
 use self::gather::{Gathering, State};
-use super::{Look, Pace};
+use super::{Attended, Look, Paced};
 use crate::probe::backup::runs::Seen;
 use crate::probe::mongodb::{Access, Deployment, Session};
-use crate::probe::{Failure, Shared};
+use crate::probe::{Failure, Reason, Shared};
 use crate::settings::Section;
 
 /// Its keys.
@@ -38,11 +39,9 @@ impl Config {
         let kind = if section.has("restores") { Kind::Restores } else { Kind::Backups };
         Some(Self { access: Arc::new(Access::read(section)?), kind })
     }
-
-    pub(super) fn pace(&self) -> Option<Pace> {
-        None
-    }
 }
+
+impl Paced for Config {}
 
 /// Reads it.
 pub struct Reader {
@@ -63,35 +62,34 @@ impl Reader {
     /// One connection serves reading after reading. One that fails is replaced within the reading, by another member if there is one.
     pub(super) async fn read(&self, look: Look<'_>) -> Result<Seen, Failure> {
         let mut state = self.state.lock().await;
+        let left = || look.ends.saturating_duration_since(Instant::now());
         if let Some(session) = self.deployment.kept() {
             // A member that hangs must leave time for another.
-            let half = look.ends.saturating_duration_since(Instant::now()) / 2;
-            if let Ok(Ok(seen)) = timeout(half, self.gather(session, &mut state, look)).await {
+            if let Ok(seen) = self.gather(session, &mut state, (look, left() / 2)).await {
                 return Ok(seen);
             }
-            self.deployment.pass_on();
         }
         let session = self.deployment.open(look.ends).await?;
-        let seen = self.gather(session, &mut state, look).await;
-        if seen.is_err() {
-            self.deployment.pass_on();
-        }
-        seen
+        // Already now, because this may be dropped: if this member hangs or fails, it is not tried first again.
+        self.deployment.pass_on();
+        self.gather(session, &mut state, (look, left())).await
     }
 
-    async fn gather(&self, mut session: Session, state: &mut State, look: Look<'_>) -> Result<Seen, Failure> {
+    /// One reading by a member, which has to say something within `patience`. What takes long may take all the time there is.
+    async fn gather(
+        &self,
+        mut session: Session,
+        state: &mut State,
+        (look, patience): (Look<'_>, Duration),
+    ) -> Result<Seen, Failure> {
         session.until(look.ends);
         let gathering = Gathering { deployment: &self.deployment, kind: self.kind, now: look.now };
-        let seen = gathering.all(&mut session, state).await?;
+        let late = |_| Failure::new(Reason::Timeout, "no answer in half of the time");
+        let work = timeout(patience, gathering.work(&mut session)).await.map_err(late)??;
+        let seen = gathering.all(&mut session, state, work).await?;
         self.deployment.keep(session);
         Ok(seen)
     }
-
-    pub(super) async fn serve(&self) {
-        std::future::pending::<()>().await;
-    }
-
-    pub(super) fn concerns(&self) -> Vec<String> {
-        Vec::new()
-    }
 }
+
+impl Attended for Reader {}

@@ -1,7 +1,9 @@
 //! What is asked of Percona Backup for MongoDB's collections in `admin`. Every query names the fields that it wants: the documents hold
 //! credentials of the storage too.
 
-use bson::raw::RawDocumentBuf;
+use std::collections::BTreeSet;
+
+use bson::raw::{RawDocumentBuf, cstr};
 use bson::{RawArrayBuf, Timestamp, rawdoc};
 
 use super::coverage::Stretch;
@@ -16,8 +18,8 @@ pub(super) const CHUNKS: &str = "pbmPITRChunks";
 pub(super) const LOCKS: [&str; 2] = ["pbmLock", "pbmLockOp"];
 /// So many backups are read at most, the newest: as many as the books remember.
 pub(super) const MOST_ENTRIES: u32 = 4096;
-/// So many chunks are read at most: two years of 50 shards at the usual ten minutes are five times that, and nobody keeps them.
-pub(super) const MOST_CHUNKS: u32 = 1_000_000;
+/// So many chunks are read at a time. What was read is kept, and the next reading goes on from there.
+pub(super) const PIECE: u32 = 5000;
 /// So many locks, and so many agents.
 const MOST: u32 = 1000;
 
@@ -33,31 +35,31 @@ pub(super) fn entries(kind: Kind, from: i64) -> Find<'static> {
         "replsets.node": 1, "replsets.nodes.name": 1, "replsets.error": 1,
     };
     let filter = rawdoc! { "start_ts": { "$gte": from } };
-    Find { collection, filter, fields, sort: rawdoc! { "start_ts": -1 }, most: MOST_ENTRIES }
+    Find { collection, filter, fields, sort: rawdoc! { "start_ts": -1 }, most: MOST_ENTRIES, at_once: false }
 }
 
 /// The locks of one of [`LOCKS`].
 pub(super) fn locks(collection: &'static str) -> Find<'static> {
     let fields = rawdoc! { "_id": 0, "type": 1, "replset": 1, "node": 1, "opid": 1, "hb": 1 };
-    Find { collection, filter: rawdoc! {}, fields, sort: rawdoc! {}, most: MOST }
+    Find { collection, filter: rawdoc! {}, fields, sort: rawdoc! {}, most: MOST, at_once: false }
 }
 
 /// The agents.
 pub(super) fn agents() -> Find<'static> {
     let fields = rawdoc! { "_id": 0, "n": 1, "rs": 1, "arb": 1, "hb": 1, "pbms.ok": 1, "nodes.ok": 1, "stors.ok": 1 };
-    Find { collection: "pbmAgents", filter: rawdoc! {}, fields, sort: rawdoc! { "n": 1 }, most: MOST }
+    Find { collection: "pbmAgents", filter: rawdoc! {}, fields, sort: rawdoc! { "n": 1 }, most: MOST, at_once: false }
 }
 
 /// Whether point-in-time recovery is switched on. A profile is the configuration of another storage.
 pub(super) fn config() -> Find<'static> {
     let (filter, fields) = (rawdoc! { "profile": { "$ne": true } }, rawdoc! { "_id": 0, "pitr.enabled": 1 });
-    Find { collection: "pbmConfig", filter, fields, sort: rawdoc! {}, most: 1 }
+    Find { collection: "pbmConfig", filter, fields, sort: rawdoc! {}, most: 1, at_once: false }
 }
 
 /// How point-in-time recovery says it is.
 pub(super) fn pitr() -> Find<'static> {
     let fields = rawdoc! { "_id": 0, "status": 1, "replsets.name": 1, "replsets.status": 1 };
-    Find { collection: "pbmPITR", filter: rawdoc! {}, fields, sort: rawdoc! {}, most: 1 }
+    Find { collection: "pbmPITR", filter: rawdoc! {}, fields, sort: rawdoc! {}, most: 1, at_once: false }
 }
 
 /// The chunks behind those that are known: of each known replica set by its last chunk, and all of others. One branch for each set is
@@ -75,21 +77,32 @@ pub(super) fn chunks<'s>(known: impl Iterator<Item = (&'s str, (u32, u32))>) -> 
         rawdoc! { "$or": branches }
     };
     let fields = rawdoc! { "_id": 0, "rs": 1, "start_ts": 1, "end_ts": 1 };
-    Find { collection: CHUNKS, filter, fields, sort: rawdoc! { "start_ts": 1 }, most: MOST_CHUNKS }
+    Find { collection: CHUNKS, filter, fields, sort: rawdoc! { "start_ts": 1 }, most: PIECE, at_once: true }
 }
 
-/// The first backup that a restore to points within the stretch can begin with.
-pub(super) fn base(stretch: Stretch) -> Find<'static> {
-    let time = |(time, increment)| Timestamp { time, increment };
-    let filter = rawdoc! {
+/// The first backup that a restore to points within the stretch can begin with, in a deployment of those replica sets (`None` if they are
+/// not known).
+///
+/// Source: `GetFirstBackup` and `bcpMatchCluster` of percona-backup-mongodb 2.x. Physical and incremental backups are as good as logical
+/// ones; those that were made by somebody else, have chosen collections only, are in the storage of a profile, or have a replica set
+/// that is not there any more are none.
+pub(super) fn base(stretch: Stretch, members: Option<&BTreeSet<String>>) -> Find<'static> {
+    // All of the second counts.
+    let (start, end) =
+        (Timestamp { time: stretch.start.0, increment: 0 }, Timestamp { time: stretch.end.0, increment: 0 });
+    let mut filter = rawdoc! {
         "status": "done",
         "type": { "$ne": "external" },
-        // Not of chosen collections only.
-        "nss": { "$not": { "$elemMatch": { "$nin": ["", "*.*"] } } },
-        "last_write_ts": { "$gte": time(stretch.start), "$lt": time(stretch.end) },
+        "nss": null,
+        "store.profile": null,
+        "last_write_ts": { "$gte": start, "$lt": end },
     };
+    if let Some(members) = members {
+        let names: RawArrayBuf = members.iter().map(String::as_str).collect();
+        filter.append(cstr!("replsets"), rawdoc! { "$not": { "$elemMatch": { "name": { "$nin": names } } } });
+    }
     let fields = rawdoc! { "_id": 0, "last_write_ts": 1 };
-    Find { collection: BACKUPS, filter, fields, sort: rawdoc! { "last_write_ts": 1 }, most: 1 }
+    Find { collection: BACKUPS, filter, fields, sort: rawdoc! { "last_write_ts": 1 }, most: 1, at_once: true }
 }
 
 /// How many complete backups there are, when the oldest ended, and how big they are together.

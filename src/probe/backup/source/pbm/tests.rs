@@ -44,7 +44,8 @@ fn entry(document: &RawDocumentBuf) -> Entry {
 
 #[test]
 fn a_backup_that_ended_is_read_whole() {
-    let Entry { run, start, heartbeat } = entry(&backup("done", 30));
+    let Entry { run, start, heartbeat, sets } = entry(&backup("done", 30));
+    assert_eq!(sets, ["rs0", "rs1", "rs2", "rs3"]);
     assert_eq!((start, heartbeat), (START, Some(as_of(30))));
     assert_eq!((run.id.as_str(), run.started), ("691f9f0d", Some(as_of(0))));
     assert_eq!(run.end, Some(End { at: as_of(30), outcome: Outcome::Success }));
@@ -111,11 +112,22 @@ fn odd_documents_are_no_harm() {
 }
 
 #[test]
-fn a_backup_without_a_heartbeat_is_lost() {
+fn a_backup_without_a_heartbeat_is_lost_when_nobody_can_come_back_to_it() {
     let running = entry(&backup("running", 20));
-    assert_eq!(run(running.clone(), &[], as_of(50)).end, None, "30 seconds are not too long");
-    let lost = run(running, &[], as_of(51));
-    assert_eq!(lost.end, Some(End { at: as_of(20), outcome: Outcome::Lost }));
+    let lock = rawdoc! { "type": "backup", "replset": "rs0", "node": "a:1", "opid": "691f9f0d", "hb": hb(20) };
+    let locks = [documents::lock(&lock, spell).unwrap()];
+    let look = |locks: &[_], now| {
+        let run = run(running.clone(), locks, as_of(now));
+        (run.end, run.is_silent)
+    };
+    let lost = Some(End { at: as_of(20), outcome: Outcome::Lost });
+    for locks in [&locks[..], &[]] {
+        assert_eq!(look(locks, 50), (None, false), "30 seconds are not too long");
+    }
+    assert_eq!(look(&[], 51), (lost, false), "nobody holds its lock");
+    assert_eq!(look(&locks, 51), (None, true));
+    assert_eq!(look(&locks, 320), (None, true));
+    assert_eq!(look(&locks, 321), (lost, false));
     let done = entry(&backup("done", 20));
     assert_eq!(run(done.clone(), &[], as_of(9_000)), done.run);
 }
@@ -199,7 +211,7 @@ fn storage_is_never_asked_for() {
         queries::config(),
         queries::pitr(),
         queries::chunks(std::iter::empty()),
-        queries::base(super::coverage::Stretch { start: (1, 0), end: (2, 0) }),
+        queries::base(super::coverage::Stretch { start: (1, 0), end: (2, 0) }, None),
     ];
     for find in finds {
         let fields: Vec<_> = find.fields.iter().map(|field| field.unwrap()).collect();

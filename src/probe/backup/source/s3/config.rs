@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::probe::backup::source::Pace;
 use crate::probe::backup::source::selection::Rules;
+use crate::probe::backup::source::{Pace, Paced};
 use crate::probe::net::TlsConfig;
 use crate::settings::{HttpUrl, Invalid, Item, Secret, Section, Value};
 
@@ -130,8 +130,10 @@ impl Config {
             full_interval: full_interval.unwrap_or(FULL_INTERVAL.max(pace.interval)),
         })
     }
+}
 
-    pub(in super::super) fn pace(&self) -> Option<Pace> {
+impl Paced for Config {
+    fn pace(&self) -> Option<Pace> {
         Some(self.pace)
     }
 }

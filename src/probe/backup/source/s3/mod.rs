@@ -21,8 +21,8 @@ use self::client::{Client, Line};
 pub use self::config::Config;
 use self::config::Credentials;
 use self::listing::{Mark, Tail, Walk};
-use super::Look;
 use super::selection::{Found, Manifest, Manifests, Rules};
+use super::{Attended, Look};
 use crate::probe::backup::runs::Seen;
 use crate::probe::{Failure, Reason, Shared};
 use crate::settings::HttpUrl;
@@ -91,27 +91,6 @@ impl Reader {
             seen.notes.push(self.note(known, line.requests));
         }
         Ok(seen)
-    }
-
-    pub(super) async fn serve(&self) {
-        std::future::pending::<()>().await;
-    }
-
-    pub(super) fn concerns(&self) -> Vec<String> {
-        let endpoint = &self.endpoint;
-        let host = endpoint.address.host.as_str();
-        let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        let mut concerns = Vec::new();
-        if let Some(credentials) = &self.credentials {
-            if !endpoint.is_https && !is_here {
-                concerns.push(format!(
-                    "{} is asked over http: whoever is on the way can read and change what it answers, and ask it the same again",
-                    endpoint.address
-                ));
-            }
-            concerns.extend(credentials.secrets().filter_map(|secret| crate::probe::key_file::concern(secret.path()?)));
-        }
-        concerns
     }
 
     /// What the bucket holds now: by its last pages if they tell it, else by all.
@@ -208,6 +187,25 @@ impl Reader {
             (_, false) => "listed whole at every reading, because names do not follow times".to_owned(),
         };
         format!("{objects} objects on {pages} pages, {how}; {requests} requests this time")
+    }
+}
+
+impl Attended for Reader {
+    fn concerns(&self) -> Vec<String> {
+        let endpoint = &self.endpoint;
+        let host = endpoint.address.host.as_str();
+        let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let mut concerns = Vec::new();
+        if let Some(credentials) = &self.credentials {
+            if !endpoint.is_https && !is_here {
+                concerns.push(format!(
+                    "{} is asked over http: whoever is on the way can read and change what it answers, and ask it the same again",
+                    endpoint.address
+                ));
+            }
+            concerns.extend(credentials.secrets().filter_map(|secret| crate::probe::key_file::concern(secret.path()?)));
+        }
+        concerns
     }
 }
 

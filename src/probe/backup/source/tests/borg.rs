@@ -1,5 +1,4 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use super::*;
@@ -12,13 +11,13 @@ impl Settings for Config {
     }
 }
 
-/// A fake Borg, which notes its arguments and prints the files `list`, `detail` or `info`.
+/// A fake Borg, which notes its arguments, does the file `first` if there is one, and prints the files `list`, `detail` or `info`.
 fn fake(keys: &str) -> (TempDir, Reader) {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("borg");
-    let script = "cd \"$(dirname \"$0\")\"; echo \"$*\" >>calls\ncase \"$*\" in info*) cat info;; *--last*) cat detail;; *) cat list;; esac";
-    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = "cd \"$(dirname \"$0\")\"; echo \"$*\" >>calls; [ ! -e first ] || . ./first\n\
+        case \"$*\" in info*) cat info;; *--last*) cat detail;; *) cat list;; esac";
+    lab::script(&program, script).unwrap();
     let keys = format!("program = \"{}\"\nrepository = \"/srv\"\n{keys}", program.display());
     let config: Config = config(folder.path(), &keys, &Files::new(false)).unwrap();
     let reader = Reader::new(&config, "job", &Shared::default()).unwrap();
@@ -83,6 +82,45 @@ async fn sizes_are_asked_for_when_the_repository_changed() {
     let (list, info) =
         ("list --json --bypass-lock --glob-archives=db-*", "info --last=1 --json --bypass-lock --glob-archives=db-*");
     assert_eq!(calls.lines().collect::<Vec<_>>(), [list, info, list, list, info]);
+}
+
+#[tokio::test]
+async fn checkpoints_among_the_newest_hide_no_archive() {
+    let (folder, reader) = fake("stats = true");
+    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+    let ended = |hour: u32| format!(",\"end\":\"2026-01-01T{hour:02}:30:00\",\"stats\":{{\"deduplicated_size\":7}}");
+    let (one, two) = (ended(1), ended(2));
+    write("list", answer_of(&[("a", 1, "")], "x", ""));
+    write("checkpoint", answer_of(&[("checkpoint", 2, two.as_str())], "x", ""));
+    write("info", answer_of(&[("a", 1, one.as_str()), ("checkpoint", 2, two.as_str())], "x", ""));
+    write("first", "case \"$*\" in *--last=1\\ *) cat checkpoint; exit;; esac".to_owned());
+    let seen = read(&reader).await;
+    let runs: Vec<_> = seen.runs.iter().map(|run| (run.id.as_str(), run.size)).collect();
+    assert_eq!((runs, seen.notes), (vec![("a", Some(7))], Vec::new()));
+}
+
+#[tokio::test]
+async fn sizes_that_cannot_be_asked_for_keep_back_no_run() {
+    let (folder, reader) = fake("stats = true");
+    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+    let more = ",\"end\":\"2026-01-01T01:30:00\",\"stats\":{\"deduplicated_size\":7}";
+    write("list", answer_of(&[("a", 1, "")], "x", ""));
+    write("info", answer_of(&[("a", 1, more)], "x", ",\"cache\":{\"stats\":{\"unique_csize\":77}}"));
+    assert_eq!(read(&reader).await.stock.unwrap().bytes, Some(77));
+
+    write("first", "case \"$*\" in info*) echo 'no space left' >&2; exit 2;; esac".to_owned());
+    write("list", answer_of(&[("a", 1, ""), ("b", 2, "")], "y", ""));
+    write("detail", answer_of(&[("b", 2, ",\"end\":\"2026-01-01T02:30:00\"")], "y", ""));
+    let seen = read(&reader).await;
+    let run = &seen.runs[0];
+    assert_eq!((run.id.as_str(), run.seconds(), run.size), ("b", Some(1800.0), None));
+    assert_eq!(seen.stock.unwrap().bytes, Some(77), "as it was");
+    assert!(seen.notes[0].starts_with("sizes are not known: ") && seen.notes[0].contains("no space left"), "{seen:?}");
+
+    fs::remove_file(folder.path().join("first")).unwrap();
+    write("info", answer_of(&[("b", 2, more)], "y", ",\"cache\":{\"stats\":{\"unique_csize\":99}}"));
+    let seen = read(&reader).await;
+    assert_eq!((seen.stock.unwrap().bytes, seen.notes), (Some(99), Vec::new()), "it is asked again");
 }
 
 #[test]

@@ -1,5 +1,4 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use tempfile::TempDir;
 
@@ -27,8 +26,7 @@ const CANARY: &str = "canary-4711";
 fn fake(script: &str) -> Fake {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("tool");
-    fs::write(&program, format!("#!/bin/sh\ncd '{}'\n{script}\n", folder.path().display())).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    lab::script(&program, &format!("cd '{}'\n{script}", folder.path().display())).unwrap();
     fs::write(folder.path().join("secret"), CANARY).unwrap();
     fs::write(folder.path().join("token"), "token-0815\n").unwrap();
     let keys = format!(
@@ -46,12 +44,26 @@ impl Fake {
             variables: vec![("PLAIN", "plain".to_owned())],
             secrets: vec![("SECRET", &self.secret)],
             classify: |status, said| (status == Some(7) || said.contains(CANARY)).then_some(Reason::Auth),
+            is_warning: |status| status == 1,
         };
         self.tool.run(&call, Instant::now() + time, |bytes| serde_json::from_reader(bytes)).await
     }
 
     fn pid(&self, name: &str) -> Option<u32> {
         fs::read_to_string(self.folder.path().join(name)).ok()?.trim().parse().ok()
+    }
+
+    /// Waits until all processes of [`STUBBORN`] are there, while it runs.
+    async fn started(&self, run: impl Future<Output = Result<serde_json::Value, Failure>>) {
+        let started = async {
+            while self.pid("leader").is_none() || self.pid("other").is_none() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            result = run => panic!("ended: {result:?}"),
+            () = started => {}
+        }
     }
 
     /// Waits until the process is gone, reaped or not.
@@ -91,6 +103,7 @@ async fn failures_are_told_apart_without_secrets() {
     for (script, reason, words) in [
         ("echo 'wrong token-0815' >&2; exit 7", Reason::Auth, "tool: exit status: 7: wrong …"),
         ("echo 'no canary-4711x' >&2; exit 1", Reason::Auth, "exit status: 1: no …x"),
+        ("echo 'some trouble' >&2; exit 1", Reason::Rejected, "exit status: 1: some trouble"),
         ("echo 'dial tcp: connection refused' >&2; exit 1", Reason::Refused, "connection refused"),
         ("echo '[]'; exit 3", Reason::Rejected, "exit status: 3"),
         ("kill -9 $$", Reason::Rejected, "signal: 9"),
@@ -107,6 +120,12 @@ async fn failures_are_told_apart_without_secrets() {
     assert_eq!(missing.run(LONG).await.unwrap_err().reason, Reason::Local);
     assert_eq!(missing.tool.concerns().len(), 1);
     assert_eq!(fake("").tool.concerns(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_printed_with_a_warning_is_taken() {
+    let said = fake("echo '[7]'; echo 'a file vanished' >&2; exit 1").run(LONG).await.unwrap();
+    assert_eq!(said.to_string(), "[7]");
 }
 
 #[tokio::test]
@@ -130,8 +149,14 @@ const STUBBORN: &str = "trap '' TERM; echo $$ >leader; (trap '' TERM; echo $(exe
 #[tokio::test]
 async fn a_tool_that_hangs_is_ended_with_all_that_it_started() {
     let fake = fake(STUBBORN);
-    // Time enough to start, on a busy machine too.
-    let failure = fake.run(Duration::from_secs(3)).await.unwrap_err();
+    let run = fake.run(LONG);
+    tokio::pin!(run);
+    fake.started(&mut run).await;
+    // Its time is up.
+    tokio::time::pause();
+    tokio::time::advance(LONG).await;
+    let failure = run.await.unwrap_err();
+    tokio::time::resume();
     assert_eq!(failure.reason, Reason::Timeout, "{failure}");
     fake.gone("leader").await;
     fake.gone("other").await;
@@ -143,15 +168,7 @@ async fn a_run_that_is_dropped_ends_its_tool() {
     {
         let run = fake.run(LONG);
         tokio::pin!(run);
-        let started = async {
-            while fake.pid("leader").is_none() || fake.pid("other").is_none() {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::select! {
-            result = &mut run => panic!("ended: {result:?}"),
-            () = started => {}
-        }
+        fake.started(&mut run).await;
     }
     fake.gone("leader").await;
     fake.gone("other").await;
@@ -162,15 +179,9 @@ fn a_runtime_that_ends_ends_the_tools() {
     let fake = fake(STUBBORN);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let started = async {
-            while fake.pid("leader").is_none() || fake.pid("other").is_none() {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::select! {
-            result = fake.run(LONG) => panic!("ended: {result:?}"),
-            () = started => {}
-        }
+        let run = fake.run(LONG);
+        tokio::pin!(run);
+        fake.started(&mut run).await;
     });
     drop(runtime);
     let waits = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -106,3 +106,42 @@ fn its_words_are_understood() {
         assert_eq!(classify(Some(status), said), reason, "{said}");
     }
 }
+
+#[tokio::test]
+async fn the_size_is_asked_for_when_snapshots_changed_and_keeps_back_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let script = "cd \"$(dirname \"$0\")\"; echo \"$1\" >>calls\ncase $1 in stats) . ./stats;; *) cat list;; esac";
+    lab::script(&folder.path().join("restic"), script).unwrap();
+    write("pw", "canary-4711");
+    let keys = format!(
+        "program = \"{}\"\nrepository = \"/srv\"\npassword = {{ file = \"pw\" }}\nstats = true",
+        folder.path().join("restic").display()
+    );
+    let config: Config = config(folder.path(), &keys, &Files::new(false)).unwrap();
+    let reader = Reader::new(&config, "job", &Shared::default()).unwrap();
+    let read = async || {
+        let ends = Instant::now() + std::time::Duration::from_secs(60);
+        let seen = reader.read(Look { now: 0.0, ends, open: &[] }).await.unwrap();
+        (seen.runs[0].id.clone(), seen.stock.unwrap().bytes, seen.notes.join("\n"))
+    };
+    let calls = || std::fs::read_to_string(folder.path().join("calls")).unwrap().matches("stats").count();
+    let list = |id: &str| format!("[{{\"id\":\"{id}\",\"original\":\"a\",\"time\":\"2026-01-01T00:00:00Z\"}}]");
+
+    write("list", &list("a"));
+    write("stats", "echo 'no space left' >&2; exit 1");
+    let (id, bytes, notes) = read().await;
+    assert_eq!((id.as_str(), bytes), ("a", None));
+    assert!(notes.starts_with("the size of the repository is not known: ") && notes.contains("no space"), "{notes}");
+    write("stats", "echo '{\"total_size\": 5}'");
+    assert_eq!(read().await, ("a".to_owned(), Some(5), String::new()));
+    read().await;
+    assert_eq!(calls(), 2);
+    // Rewritten: the backup is the same one, and what is stored of it is not.
+    write("list", &list("b"));
+    write("stats", "echo '{\"total_size\": 3}'");
+    assert_eq!(read().await, ("a".to_owned(), Some(3), String::new()));
+    write("list", &list("c"));
+    write("stats", "exit 1");
+    assert_eq!(read().await.1, Some(3), "as it was");
+}

@@ -3,22 +3,22 @@
 mod exposition;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
+use super::file::{self, Alone};
 use super::selection::is_time;
-use super::{Look, Pace, file};
+use super::{Attended, Look, Paced};
 use crate::label_values::label_values;
 use crate::probe::backup::config::is_node;
 use crate::probe::backup::runs::{End, Outcome, Run, Seen};
-use crate::probe::net::clean;
+use crate::probe::net::{clean, clean_lines};
 use crate::probe::{Failure, Reason, Shared};
 use crate::settings::{Invalid, Item, Section, Value, is_label_name};
-use crate::sync::lock;
 
 /// The largest file that is read, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -109,16 +109,14 @@ impl Config {
         let select = section.optional::<Select>("select").unwrap_or_default();
         Some(Self { path: path?, metrics, select })
     }
-
-    pub(super) fn pace(&self) -> Option<Pace> {
-        None
-    }
 }
+
+impl Paced for Config {}
 
 /// Reads it.
 pub struct Reader {
     config: Arc<Config>,
-    memory: Arc<Mutex<Memory>>,
+    memory: Alone<Memory>,
 }
 
 /// What is remembered from one reading to the next.
@@ -127,40 +125,56 @@ struct Memory {
     last: Option<Seen>,
     /// Whether the last reading was put off because a file was young: one that is always young is read all the same.
     was_put_off: bool,
+    /// For each run that was seen to begin, by its first id, when it ended first: another end is that of another run.
+    ended: BTreeMap<String, f64>,
 }
 
 impl Reader {
     pub(super) fn new(config: &Config, _job: &str, _shared: &Shared) -> Result<Self, String> {
-        Ok(Self { config: Arc::new(config.clone()), memory: Arc::default() })
+        Ok(Self { config: Arc::new(config.clone()), memory: Alone::default() })
     }
 
     pub(super) async fn read(&self, look: Look<'_>) -> Result<Seen, Failure> {
-        let (config, memory, now) = (Arc::clone(&self.config), Arc::clone(&self.memory), look.now);
-        let read = tokio::task::spawn_blocking(move || {
-            let files = config.files()?;
-            let mut memory = lock(&memory);
-            let is_young = files.iter().any(|file| is_young(file, now));
-            memory.was_put_off = is_young && !memory.was_put_off && memory.last.is_some();
-            if let Some(last) = memory.last.as_ref().filter(|_| memory.was_put_off) {
-                return Ok(last.clone());
+        let (config, now) = (Arc::clone(&self.config), look.now);
+        self.memory.work(move |memory| memory.read(&config, now)).await
+    }
+}
+
+impl Attended for Reader {}
+
+impl Memory {
+    fn read(&mut self, config: &Config, now: f64) -> Result<Seen, Failure> {
+        let files = config.files()?;
+        let is_young = files.iter().any(|file| is_young(file, now));
+        self.was_put_off = is_young && !self.was_put_off && self.last.is_some();
+        if let Some(last) = self.last.as_ref().filter(|_| self.was_put_off) {
+            return Ok(last.clone());
+        }
+        let mut seen = config.seen(&files)?;
+        let known = std::mem::take(&mut self.ended);
+        for run in &mut seen.runs {
+            let (Some(first), Some(end)) = (&run.opened_as, run.end) else { continue };
+            let ended = known.get(first).copied().unwrap_or(end.at);
+            self.ended.insert(first.clone(), ended);
+            if ended != end.at {
+                run.opened_as = None;
             }
-            let seen = config.seen(&files)?;
-            memory.last = Some(seen.clone());
-            Ok(seen)
-        });
-        read.await.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
-    }
-
-    pub(super) async fn serve(&self) {
-        std::future::pending::<()>().await;
-    }
-
-    pub(super) fn concerns(&self) -> Vec<String> {
-        Vec::new()
+        }
+        self.last = Some(seen.clone());
+        Ok(seen)
     }
 }
 
 impl Config {
+    /// What a file is called: its path below the folders that the pattern names.
+    fn name(&self, file: &Path) -> String {
+        let is_fixed = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let folder: PathBuf = folder.components().take_while(is_fixed).collect();
+        // All of it, however long it is: it is part of ids.
+        clean_lines(&file.strip_prefix(folder).unwrap_or(file).to_string_lossy()).replace('\n', " ")
+    }
+
     /// The files that match, in the order of their names.
     fn files(&self) -> Result<Vec<PathBuf>, Failure> {
         let pattern = self.path.to_string_lossy();
@@ -179,11 +193,11 @@ impl Config {
     fn seen(&self, files: &[PathBuf]) -> Result<Seen, Failure> {
         let mut runs = Vec::new();
         for path in files {
-            let name = clean(&path.file_name().unwrap_or_default().to_string_lossy());
-            let bytes = file::read(path, LARGEST)
-                .map_err(|error| Failure::new(Reason::Local, format!("{name} cannot be read: {error}")))?;
-            let told =
-                self.told(&bytes).map_err(|problem| Failure::new(Reason::Protocol, format!("{name}: {problem}")))?;
+            let name = self.name(path);
+            let failure = |reason, problem: String| Failure::new(reason, format!("{}{problem}", clean(&name)));
+            let bytes = file::read(path, LARGEST);
+            let bytes = bytes.map_err(|error| failure(Reason::Local, format!(" cannot be read: {error}")))?;
+            let told = self.told(&bytes).map_err(|problem| failure(Reason::Protocol, format!(": {problem}")))?;
             for (node, values) in told {
                 runs.extend(values.runs(&name, node));
             }

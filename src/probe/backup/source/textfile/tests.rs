@@ -66,6 +66,62 @@ async fn a_script_tells_its_runs() {
 }
 
 #[tokio::test]
+async fn another_end_is_another_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.prom");
+    let text = |end: u32| format!("backup_start_timestamp_seconds 1795000100\nbackup_end_timestamp_seconds {end}\n");
+    write(&path, &text(0));
+    let bench = bench(&path, "");
+    bench.run(TIME).await.unwrap();
+    assert_eq!(bench.sum("midwatch_backup_runs_in_progress", ""), 1.0);
+    // It tries again, and does not say that it began again.
+    for (end, count) in [(1_795_000_200, 1.0), (1_795_000_300, 2.0), (1_795_000_400, 3.0)] {
+        write(&path, &text(end));
+        for _ in 0..2 {
+            bench.run(TIME).await.unwrap();
+            assert_eq!((bench.sum(SUCCESS, "outcome=success"), bench.sum(SUCCESS, "")), (count, count), "{end}");
+        }
+    }
+    assert_eq!(bench.sum("midwatch_backup_runs_in_progress", ""), 0.0);
+}
+
+#[tokio::test]
+async fn files_of_one_name_in_several_folders_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["a", "b"].map(|name| folder.path().join(name).join("orders.prom"));
+    for path in &paths {
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        write(path, "backup_end_timestamp_seconds 1795000000\n");
+    }
+    let bench = bench(&folder.path().join("*/orders.prom"), "");
+    bench.run(TIME).await.unwrap();
+    for path in &paths {
+        write(path, "backup_end_timestamp_seconds 1795000100\n");
+    }
+    bench.run(TIME).await.unwrap();
+    assert_eq!(bench.sum(SUCCESS, "outcome=success"), 2.0);
+    write(&paths[1], "backup_end_timestamp_seconds\n");
+    let failure = bench.run(TIME).await.unwrap_err();
+    assert!(failure.detail.starts_with("b/orders.prom: line 1"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_folder_that_hangs_takes_one_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.prom");
+    write(&path, "backup_end_timestamp_seconds 1795000000\n");
+    let config = Config { path, metrics: Vec::new(), select: Select::default() };
+    let reader = Reader::new(&config, "job", &Shared::default()).unwrap();
+    let look = || Look { now: 0.0, ends: tokio::time::Instant::now() + TIME, open: &[] };
+    reader.read(look()).await.unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let hangs = tokio::time::timeout(Duration::ZERO, reader.memory.work(move |_| Ok(held.recv().is_ok())));
+    assert!(hangs.await.is_err());
+    assert_eq!(reader.read(look()).await.unwrap_err().reason, Reason::Timeout);
+    drop(release);
+}
+
+#[tokio::test]
 async fn a_torn_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("orders.prom");
