@@ -58,7 +58,7 @@ impl Pbm {
         self.insert("pbmPITRChunks", [chunk("lab", start, now() - 30)]).await;
         self.insert("pbmLockOp", [doc! { "type": "pitr", "replset": "lab", "node": &nodes[0], "hb": at(now() + 600) }])
             .await;
-        self.insert("pbmAgents", nodes.iter().map(|node| agent(node, true))).await;
+        self.insert("pbmAgents", nodes.iter().map(|node| agent(node, "lab", true))).await;
     }
 
     async fn insert(&self, collection: &str, documents: impl IntoIterator<Item = Document>) {
