@@ -34,5 +34,5 @@ async fn a_backup_starves_a_member_and_the_alert_names_both() {
     let places: Vec<_> = story.iter().map(|text| at(text)).collect();
     assert!(places.is_sorted(), "{places:?}");
     let summary = &lines[at("summary: ")];
-    assert!(summary.contains(member) && summary.contains("while a backup runs there"), "{summary}");
+    assert!(summary.contains(member) && summary.contains("nightly"), "{summary}");
 }
