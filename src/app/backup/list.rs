@@ -54,7 +54,11 @@ pub fn list(config: &Path, names: &[String], shard: Option<Wanted>) -> Result<(S
     let unread = [backup::unread(&shared), waiting.as_ref().err().map(|error| format!("{}: {error}", spool.display()))];
     let unread: Vec<_> = unread.into_iter().flatten().collect();
     for why in &unread {
-        let _ = writeln!(text, "\nwarning: what the daemon wrote down cannot be read, and is not all shown: {}", clean(why));
+        let _ = writeln!(
+            text,
+            "\nwarning: what the daemon wrote down cannot be read, and is not all shown: {}",
+            clean(why)
+        );
     }
     let waiting = waiting.unwrap_or_default();
     for (job, count) in waiting.iter().filter(|(job, _)| names.is_empty() && !known(job)) {
