@@ -24,7 +24,7 @@ board.series("Probes by instance", {"{{instance}}": "midwatch_probes_owned{#}", 
              "How many probes each instance runs, and how many there are: shards have them between them, full replicas all of them each.",
              size=(12, 7), decimals=0)
 board.table("Missing shards", [
-    ("missing", "max by (job, shard, shards) (midwatch_shard_expected{#}) unless on (job, shard, shards) max by (job, shard, shards) (midwatch_shard_info{#})", "none"),
+    ("missing", "max by (job, namespace, shard, shards) (midwatch_shard_expected{#}) unless on (job, namespace, shard, shards) max by (job, namespace, shard, shards) (midwatch_shard_info{#})", "none"),
 ], "Shards that others know of, and that no chosen instance is. Empty while all is well, and without shards.", size=(12, 7), hidden=("missing",),
     link=("job", "this job alone", "/d/midwatch-midwatch?var-job=${__data.fields.job}&${datasource:queryparam}"))
 board.row("Configuration")

@@ -21,18 +21,21 @@ pub(super) async fn of_all(paths: Vec<PathBuf>) -> Option<u64> {
         return None;
     }
     let ends = Instant::now() + PATIENCE;
-    let (tell, told) = oneshot::channel();
-    // Not one of the runtime's: this one may never end.
-    let started = thread::Builder::new().name("size".to_owned()).spawn(move || {
-        let sizes = paths.iter().map(|path| size(path, ends).map_err(|error| (path.display().to_string(), error)));
-        let _ = tell.send(sizes.sum::<Result<u64, _>>());
-    });
-    let late = || Err(("what the backup left".to_owned(), io::ErrorKind::TimedOut.into()));
-    let size = match started {
-        Ok(_) => timeout_at(ends, told).await.ok().and_then(Result::ok).unwrap_or_else(late),
-        Err(error) => Err(("what the backup left".to_owned(), error)),
+    let sum = move || {
+        let sizes = paths.iter().map(|path| {
+            size(path, ends).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        });
+        sizes.sum()
     };
-    size.map_err(|(what, error)| tracing::warn!("the size of {what} is not known: {error}")).ok()
+    until(ends, sum).await.map_err(|error| tracing::warn!("the size of the backup is not known: {error}")).ok()
+}
+
+/// What `work` finds by then, on a thread of its own, because it may never end.
+async fn until(ends: Instant, work: impl FnOnce() -> io::Result<u64> + Send + 'static) -> io::Result<u64> {
+    let (tell, told) = oneshot::channel();
+    thread::Builder::new().name("size".to_owned()).spawn(move || tell.send(work()))?;
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    timeout_at(ends, told).await.map_err(late)?.unwrap_or_else(|_| Err(io::Error::other("it was given up")))
 }
 
 /// The bytes of a file, or of all files in a directory and those below. Links within it are not followed, and a file with several
@@ -100,5 +103,13 @@ mod tests {
         assert_eq!(of_all(vec![at("one"), at("two")]).await, Some(1200));
         assert_eq!(of_all(vec![at("one"), at("none")]).await, None);
         assert_eq!(of_all(Vec::new()).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_system_that_hangs_is_not_waited_for() {
+        let (release, hangs) = std::sync::mpsc::channel::<()>();
+        let stuck = until(Instant::now() + PATIENCE, move || hangs.recv().map(|()| 1).map_err(io::Error::other)).await;
+        assert_eq!(stuck.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(release);
     }
 }

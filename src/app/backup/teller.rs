@@ -97,7 +97,7 @@ fn tell(wanted: &Wanted, began: Told, ended: oneshot::Receiver<Over>, relay: Opt
             never = start(place.door.as_ref(), &began) => match never {},
         };
         if let Ok(Over { told, size_of }) = over {
-            end(&place, &wanted.job, Over { told: complete(told), size_of }, relay).await;
+            end(&place, &wanted.job, (complete(told), size::of_all(size_of)), relay).await;
         }
     });
     // A name server that hangs is not waited for.
@@ -123,8 +123,8 @@ async fn attempt(door: &Door, told: &Told) -> Result<(), NotTaken> {
 
 /// Tells how the run ended. The record is there first: whatever ends this process afterwards, the run is not lost. Once the size is
 /// known, another record takes its place; if a daemon has taken the first one by then, it completes it.
-async fn end(place: &Place, job: &str, over: Over, relay: Option<&Relay>) {
-    let Over { mut told, size_of } = over;
+async fn end(place: &Place, job: &str, over: (Told, impl Future<Output = Option<u64>>), relay: Option<&Relay>) {
+    let (mut told, size) = over;
     let mut left = leave(place, job, &told);
     let hurry = async {
         match relay {
@@ -133,7 +133,7 @@ async fn end(place: &Place, job: &str, over: Over, relay: Option<&Relay>) {
         }
     };
     let telling = async {
-        if let Some(size) = size::of_all(size_of).await {
+        if let Some(size) = size.await {
             told.size = Some(size);
             left = leave(place, job, &told).or(left.clone());
         }
@@ -204,5 +204,33 @@ fn report(left: &Result<PathBuf, String>, taken: Result<(), &str>) {
                 "nobody knows of this run: the daemon was not told ({why}), and no record could be left ({not_left})"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_record_is_there_before_the_size_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("spool");
+        let place = Place { spool: Some(dir.clone()), is_taken: true, ..Place::default() };
+        let rid = "0f8fad5b-d9cb-469f-a165-70867728950e".to_owned();
+        let told = Told { rid, what: What::Success, ended: Some(1000.0), ..Told::default() };
+        let sizes = || -> Vec<_> {
+            spool::look(&dir, "nightly").unwrap().waiting.iter().map(|record| record.told.size).collect()
+        };
+        let size = async {
+            assert_eq!(sizes(), [None]);
+            Some(7)
+        };
+        end(&place, "nightly", (told.clone(), size), None).await;
+        assert_eq!(sizes(), [Some(7)]);
+        // Somebody who wants this to end does not wait for it, and the record stays.
+        let relay = Relay::default();
+        relay.hurry.notify_one();
+        end(&place, "nightly", (told, std::future::pending()), Some(&relay)).await;
+        assert_eq!(sizes(), [None]);
     }
 }

@@ -2,11 +2,12 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::tell;
 use crate::support::{Metrics, Midwatch, Place, eventually, program, request};
@@ -43,6 +44,32 @@ fn journal(state: &Path) -> PathBuf {
     state.join("backups.journal")
 }
 
+/// So many records are left in the spool for each job, and so often: with their words more than a megabyte every other time, which is when the
+/// journal is written anew.
+const RECORDS: usize = 60;
+/// See [`RECORDS`].
+const ROUNDS: usize = 25;
+
+/// Leaves records of runs as `midwatch backup run` does, each with as many words as are kept.
+fn leave(state: &Path, round: usize) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    let dir = state.join("spool");
+    for (job, n) in JOBS.iter().flat_map(|job| (0..RECORDS).map(move |n| (job, n))) {
+        let rid = format!("11111111-0000-4000-8000-{:012x}", round * RECORDS + n);
+        let (words, file) = ("x".repeat(2048), dir.join(format!("{job}.{rid}.json")));
+        let told =
+            serde_json::json!({ "rid": rid, "what": "success", "started": now - 9.0, "ended": now, "note": words });
+        let record = serde_json::json!({ "job": job, "told": told });
+        fs::write(file.with_extension("tmp"), record.to_string()).unwrap();
+        fs::rename(file.with_extension("tmp"), file).unwrap();
+    }
+}
+
+/// Which file the journal is, and how long.
+fn version(state: &Path) -> (u64, u64) {
+    fs::metadata(journal(state)).map_or((0, 0), |meta| (meta.ino(), meta.len()))
+}
+
 #[tokio::test]
 async fn a_daemon_that_is_killed_again_and_again_counts_each_run_once() {
     let mut midwatch = told(Place::new()).await;
@@ -61,22 +88,42 @@ async fn a_daemon_that_is_killed_again_and_again_counts_each_run_once() {
             told
         })
     });
-    for n in 0..25_u64 {
+    let half = state.join("backups.journal.tmp");
+    let (mut file, mut anew, mut killed) = (0, 0, 0);
+    for n in 0..ROUNDS {
         midwatch.wait_ready().await;
-        // At another moment each time: some messages after it has begun to take them.
-        let before = fs::metadata(journal(&state)).map_or(0, |meta| meta.len());
-        let more = 1 + n * 97 % 1500;
+        eventually("the spool to be there", async || state.join("spool").is_dir().then_some(())).await;
+        // At another moment each time: after some lines, or as it is being written anew, or right after that.
+        let before = version(&state);
+        leave(&state, n);
+        let more = 1 + (n as u64) * 9_973 % 200_000;
         eventually("the journal to grow", async || {
-            fs::metadata(journal(&state)).is_ok_and(|meta| meta.len() >= before + more).then_some(())
+            // It takes a moment to write it anew.
+            for _ in 0..40 {
+                let now = version(&state);
+                if half.exists() || now.0 != before.0 || now.1 >= before.1 + more {
+                    return Some(());
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            None
         })
         .await;
         midwatch.crash().await;
+        (anew, killed) = (anew + usize::from(version(&state).0 != file), killed + usize::from(half.exists()));
+        file = version(&state).0;
+        if n % 5 == 2 {
+            // What is there if it is killed meanwhile.
+            let whole = fs::read(journal(&state)).unwrap();
+            fs::write(&half, &whole[..whole.len() / 2]).unwrap();
+        }
         if n % 5 == 4 {
             // What a machine leaves that loses power while it writes.
             let mut torn = OpenOptions::new().append(true).open(journal(&state)).unwrap();
             let _ = torn.write_all(b"1 00000000 {\"event\":[\"one\",");
         }
     }
+    println!("the journal was written anew {anew} times, and the daemon killed {killed} times meanwhile");
     midwatch.wait_ready().await;
     is_over.store(true, Ordering::Relaxed);
     for (job, sender) in JOBS.iter().zip(senders) {
@@ -85,13 +132,15 @@ async fn a_daemon_that_is_killed_again_and_again_counts_each_run_once() {
         midwatch
             .until("all runs to be shown", |metrics| {
                 let shown = ["success", "failure"].map(|outcome| count(metrics, job, outcome).unwrap_or(0.0));
-                (shown == [(told - failed) as f64, failed as f64]).then_some(())
+                (shown == [(told - failed + ROUNDS * RECORDS) as f64, failed as f64]).then_some(())
             })
             .await;
         let metrics = midwatch.metrics().await;
         assert_eq!((count(&metrics, job, "lost"), count(&metrics, job, "canceled")), (Some(0.0), Some(0.0)));
         assert_eq!(metrics.get("midwatch_backup_runs_in_progress", &[("probe", job)]), Some(0.0));
     }
+    assert_eq!(fs::read_dir(state.join("spool")).unwrap().count(), 0);
+    assert!(anew > 1, "the journal was never written anew");
 }
 
 /// A small file system of its own.

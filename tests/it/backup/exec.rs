@@ -226,6 +226,17 @@ async fn a_run_while_the_daemon_is_down_is_counted_once() {
     let text = std::str::from_utf8(&output.stdout).unwrap();
     assert!(text.starts_with("backup nightly\n") && text.contains("\n✓ last success  "), "{text}");
     assert!(text.contains("success   db2:27017"), "{text}");
+    // Nobody takes for nothing what cannot be read.
+    let state = midwatch.place.folder.path().join("state");
+    let (journal, aside) = (state.join("backups.journal"), state.join("aside"));
+    fs::rename(&journal, &aside).unwrap();
+    fs::create_dir(&journal).unwrap();
+    let output = self::midwatch(&["backup", "list", "--config", config]);
+    let text = std::str::from_utf8(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("warning: what the daemon wrote down cannot be read"), "{text}");
+    fs::remove_dir(&journal).unwrap();
+    fs::rename(&aside, &journal).unwrap();
     let output = self::midwatch(&["backup", "list", "weekly", "--config", config]);
     assert_eq!(output.status.code(), Some(64));
     assert!(err(&output).contains("it has: nightly"), "{}", err(&output));

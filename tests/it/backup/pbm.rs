@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use lab::mongodb::driver::Client;
 use lab::mongodb::driver::bson::{Bson, Document, Timestamp, doc};
+use lab::mongodb::driver::options::WriteConcern;
 use lab::mongodb::{Mechanism, Options, ReplicaSet, Standalone, User};
 
 use crate::mongodb::{after_runs, probe};
@@ -140,7 +141,10 @@ async fn shows(daemon: &Midwatch, name: &str, labels: &[(&str, &str)], value: f6
 async fn a_backup_is_followed_on_its_node_and_counted_once() {
     let set = ReplicaSet::start(3).await.unwrap();
     let (pbm, hosts, start) = (Pbm::of(&set).await, set.hosts(), now() - 100);
-    pbm.insert("pbmBackups", [backup("of yesterday", "done", start - 86_400, 60)]).await;
+    // By all members: whichever is asked first knows it.
+    let yesterday = [backup("of yesterday", "done", start - 86_400, 60)];
+    let all = WriteConcern::nodes(3);
+    pbm.client.database("admin").collection("pbmBackups").insert_many(yesterday).write_concern(all).await.unwrap();
     let sections = job("nightly", &hosts, "") + &probe("lab", &hosts, "interval = \"1s\"\ntimeout = \"900ms\"");
     let mut daemon = Midwatch::start(&sections).await;
     let metrics = shows(&daemon, "retained", &[], 1.0).await;
@@ -201,9 +205,26 @@ async fn every_end_has_its_outcome() {
 
     pbm.begin("abandoned", &hosts[0], start + 20).await;
     shows(&daemon, "runs_in_progress", &[], 1.0).await;
-    pbm.update("pbmBackups", doc! { "opid": "abandoned" }, doc! { "$set": { "hb": at(now() - 40) } }).await;
+    let heard = async |seconds: i64| {
+        let hb = at(now() + seconds);
+        pbm.update("pbmBackups", doc! { "opid": "abandoned" }, doc! { "$set": { "hb": hb } }).await;
+    };
+    // Nobody is heard of for a while; then for long, and after all.
+    heard(-40).await;
+    shows(&daemon, "runs_in_progress", &[], 0.0).await;
+    heard(600).await;
+    let metrics = shows(&daemon, "runs_in_progress", &[], 1.0).await;
+    let lost = |metrics: &Metrics| metrics.get("midwatch_backup_runs_total", &[("outcome", "lost")]);
+    assert_eq!(lost(&metrics), Some(0.0));
+    heard(-400).await;
     let metrics = shows(&daemon, "runs_total", &[("outcome", "lost")], 1.0).await;
     assert_eq!(of_job(&metrics, "runs_in_progress"), Some(0.0));
+    heard(600).await;
+    let metrics = shows(&daemon, "runs_in_progress", &[], 1.0).await;
+    assert_eq!((lost(&metrics), metrics.get(RUNNING, &[("node", &hosts[0])])), (Some(1.0), Some(1.0)));
+    heard(-400).await;
+    let metrics = shows(&daemon, "runs_in_progress", &[], 0.0).await;
+    assert_eq!(lost(&metrics), Some(1.0));
 
     pbm.begin("deleted", &hosts[0], start + 30).await;
     shows(&daemon, "runs_in_progress", &[], 1.0).await;

@@ -212,6 +212,87 @@ async fn a_journal_that_is_deleted_is_written_anew() {
 }
 
 #[test]
+fn an_older_journal_where_the_state_directory_is_now_replaces_nothing() {
+    let (folder, later) = (folder(), NOW + 1000.0);
+    let old = folder.path().join("old");
+    let one = daemon(&old);
+    enter(&Ledger::default(), &one, "a", "1").unwrap();
+    enter(&Ledger::default(), &one, "only there", "1").unwrap();
+    let (ledger, state) = (Ledger::default(), daemon(&folder.path().join("new")));
+    let newer = |id: &str| {
+        let end = Some(End { at: later, outcome: Outcome::Success });
+        Event::Run(Run { id: id.to_owned(), started: Some(NOW), end, ..Run::default() })
+    };
+    ledger.commit(&state, "a", Unwritten::Enter, |_| vec![newer("2"), newer("3")]).unwrap().1.unwrap();
+    state.set_dir(Some(&old));
+    enter(&ledger, &state, "a", "4").unwrap();
+    assert_eq!((count(&ledger, &state, "a"), count_on_disk(&old, "a")), (3, 3));
+    assert_eq!((count(&ledger, &state, "only there"), count_on_disk(&old, "only there")), (1, 1));
+    // One that is newer does.
+    let other = folder.path().join("other");
+    let third = daemon(&other);
+    let newest = Event::Judged { until: later + 1.0, missed: 1 };
+    Ledger::default().commit(&third, "a", Unwritten::Enter, |_| vec![newest]).unwrap().1.unwrap();
+    state.set_dir(Some(&other));
+    enter(&ledger, &state, "b", "1").unwrap();
+    assert_eq!(ledger.read(&state, "a", Books::missed), 1);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_told() {
+    let folder = folder();
+    let beside = State::default();
+    beside.set_dir(Some(folder.path()));
+    let ledger = Ledger::default();
+    assert_eq!((count(&ledger, &beside, "a"), ledger.unread()), (0, None), "there is none");
+    fs::create_dir(journal(folder.path())).unwrap();
+    let ledger = Ledger::default();
+    assert_eq!(count(&ledger, &beside, "a"), 0);
+    assert!(ledger.unread().is_some_and(|why| why.contains("backups.journal")));
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_takes_one_thread() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let (release, hangs) = std::sync::mpsc::channel::<()>();
+    let (ledger, begun) = (Ledger::default(), Arc::new(AtomicUsize::new(0)));
+    let work = |wait: Option<std::sync::mpsc::Receiver<()>>| {
+        let begun = Arc::clone(&begun);
+        ledger.beside(Files::Journal, move || {
+            begun.fetch_add(1, Ordering::Relaxed);
+            wait.map_or(Ok(()), |wait| wait.recv())
+        })
+    };
+    let patience = Duration::from_millis(5);
+    assert!(tokio::time::timeout(patience, work(Some(hangs))).await.is_err());
+    for _ in 0..20 {
+        assert!(tokio::time::timeout(patience, work(None)).await.is_err());
+    }
+    // The spool is another matter.
+    assert!(ledger.beside(Files::Spool, || ()).await.is_ok());
+    assert!(begun.load(Ordering::Relaxed) <= 1, "all wait for the one that hangs");
+    release.send(()).unwrap();
+    assert!(work(None).await.is_ok());
+    assert_eq!(begun.load(Ordering::Relaxed), 2, "who gave up in the meantime does nothing");
+}
+
+#[test]
+fn a_time_that_has_not_come_makes_no_other_job_forgotten() {
+    let folder = folder();
+    let (state, path) = (daemon(folder.path()), journal(folder.path()));
+    let now = crate::probe::backup::now();
+    let at = |at: f64| Event::Run(Run { end: Some(End { at, outcome: Outcome::Success }), ..Run::default() });
+    for (job, days) in [("ahead", 3000.0), ("lately", -1.0)] {
+        let event = at(now + days * 86_400.0);
+        Ledger::default().commit(&state, job, Unwritten::Enter, |_| vec![event]).unwrap().1.unwrap();
+    }
+    // Damage has all of it written anew.
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"1 0 damaged\n").unwrap();
+    enter(&Ledger::default(), &state, "a", "1").unwrap();
+    assert_eq!(["ahead", "lately", "a"].map(|job| count_on_disk(folder.path(), job)), [1, 1, 1]);
+}
+
+#[test]
 fn a_torn_line_is_cut_off() {
     let folder = folder();
     let (state, path) = (daemon(folder.path()), journal(folder.path()));

@@ -314,3 +314,36 @@ fn tokens_are_checked_and_never_shown() {
     assert!(read("source = \"push\"\ntoken = { file = \"none\" }", true).is_ok());
     assert!(read("source = \"exec\"", false).is_ok());
 }
+
+/// Of a job whose clock was ahead by a year when a run ended, what a message in the present comes to.
+#[tokio::test(start_paused = true)]
+async fn a_message_is_news_though_the_books_have_times_that_have_not_come() {
+    use crate::probe::backup::books::Event;
+    use crate::probe::backup::ledger::Unwritten;
+    use crate::probe::backup::runs::{End, Run};
+    let bench = Bench::new().await;
+    let (clerk, memory) = (bench.clerk("a"), Duration::from_secs(200));
+    let ahead = now() + 365.0 * 86_400.0;
+    let end = Some(End { at: ahead, outcome: Outcome::Success });
+    let run = Run { id: "ahead".to_owned(), end, ..Run::default() };
+    let enter = |run| clerk.ledger.commit(&clerk.state, "a", Unwritten::Enter, |_| vec![Event::Run(run)]);
+    enter(run).unwrap().1.unwrap();
+    let _attended = bench.desk.attend(&bench.shared.doors, &clerk, TOKEN);
+    let last = || {
+        Ledger::of(&bench.shared).read(&bench.shared.state, "a", |books| {
+            books.last_success().map(|run| (run.id.clone(), run.end.unwrap().at))
+        })
+    };
+    // Right after the start, it may be this clock that is wrong.
+    assert_eq!(bench.tell(&format!("{TOKEN}/fail")).await, OK);
+    assert_eq!(last(), Some(("ahead".to_owned(), ahead)));
+    lock(&clerk.memory).clocks.look(now() - memory.as_secs_f64(), Instant::now(), memory);
+    tokio::time::advance(memory).await;
+    assert_eq!(bench.tell(&format!("{TOKEN}?rid={RID}")).await, OK);
+    let (id, at) = last().unwrap();
+    assert!(id == RID && at <= now(), "{id} at {at}");
+    assert_eq!(bench.counted("a"), (2, 1, 0));
+    // The journal says the same.
+    let read = Ledger::default().read(&bench.shared.state, "a", |books| books.last_success().map(|run| run.id.clone()));
+    assert_eq!(read.as_deref(), Some(RID));
+}

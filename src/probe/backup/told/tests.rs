@@ -171,3 +171,47 @@ fn so_many_runs_go_on_and_no_more() {
     assert_eq!(counts(&books), [0, 0, 0, 1000 - OPEN as u64]);
     assert!(books.open().all(|run| run.started >= Some(NOW + 1000.0 - OPEN as f64)));
 }
+
+#[test]
+fn the_end_of_a_run_without_a_number_that_was_given_up_is_its_end() {
+    const LONGEST: f64 = 1e5;
+    let given_up = || {
+        let mut books = Books::default();
+        tell(&mut books, &told(What::Start, ""), NOW);
+        for event in books.plan(&crate::probe::backup::runs::Seen::default(), NOW + LONGEST + 1.0, LONGEST) {
+            books.apply(&event);
+        }
+        assert_eq!((books.open().len(), counts(&books)), (0, [0, 0, 0, 1]));
+        books
+    };
+    let late = NOW + LONGEST + 500.0;
+    let mut books = given_up();
+    assert_eq!(tell(&mut books, &told(What::Success, ""), late), 1);
+    assert_eq!((counts(&books), books.last_success().and_then(Run::seconds)), ([0, 0, 0, 1], Some(LONGEST + 500.0)));
+    // The next one is another run.
+    tell(&mut books, &told(What::Success, ""), late + 60.0);
+    assert_eq!(counts(&books), [1, 0, 0, 1]);
+    // So is one that cannot be it: it came much later, or says when it began.
+    for (message, now) in [
+        (told(What::Success, ""), NOW + 2.5 * LONGEST),
+        (Told { started: Some(late - 60.0), ..told(What::Success, "") }, late),
+        (Told { duration: Some(60.0), ..told(What::Success, "") }, late),
+    ] {
+        let mut books = given_up();
+        tell(&mut books, &message, now);
+        assert_eq!(counts(&books), [1, 0, 0, 1], "{message:?}");
+    }
+    let mut books = given_up();
+    tell(&mut books, &Told { duration: Some(LONGEST + 500.0), ..told(What::Failure, "") }, late);
+    assert_eq!(counts(&books), [0, 0, 0, 1]);
+}
+
+#[test]
+fn when_a_run_that_was_given_up_began_is_not_forgotten() {
+    let mut books = Books::default();
+    tell(&mut books, &told(What::Start, "a"), NOW);
+    let run = books.open().next().unwrap().clone();
+    books.apply(&lost(&run, NOW + 1e5));
+    tell(&mut books, &told(What::Success, "a"), NOW + 2e5);
+    assert_eq!((counts(&books), books.last_success().and_then(Run::seconds)), ([0, 0, 0, 1], Some(2e5)));
+}
