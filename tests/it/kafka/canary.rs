@@ -93,7 +93,6 @@ async fn a_frozen_broker_makes_records_late_and_a_killed_one_loses_none() {
         let values = cluster.values(TOPIC, partition).await.unwrap();
         copies += values.len() - values.iter().collect::<HashSet<_>>().len();
     }
-    eprintln!("DUP counted {duplicated} in the log {copies}");
     assert_eq!(duplicated, copies as f64, "whatever is counted is in the log");
 }
 
