@@ -55,7 +55,7 @@ impl Plan {
     }
 
     fn judge(&mut self, now: f64) -> u64 {
-        self.enter(now, |job| job.judge());
+        self.enter(now, Job::judge);
         self.books.missed()
     }
 }

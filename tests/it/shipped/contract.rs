@@ -133,7 +133,7 @@ fn check_selector(of: &str, selector: &Selector, known: &Known) {
         Type::Counter => assert!(over_time.is_some(), "{of}: {} only ever grows", desc.name),
         Type::Gauge if GROWING.contains(&desc.name) => {}
         Type::Gauge => {
-            assert!(over_time.is_none_or(|function| function == "changes"), "{of}: {} is no counter", desc.name)
+            assert!(over_time.is_none_or(|function| function == "changes"), "{of}: {} is no counter", desc.name);
         }
         Type::Histogram { .. } => assert!(over_time.is_some(), "{of}: {} only ever grows", desc.name),
     }
