@@ -257,7 +257,7 @@ impl Night {
         format!(
             "
 Nobody had to compare the clock of a cron job with a graph of latencies: the alert has both names. Told besides: {others}.
-MongoConnectionSlow, which would have said less, was held back by the example's inhibition.
+MongoConnectionSlow, which says less, fires three minutes later, and the example's inhibition holds it back.
 
 Look at
   docs/runbooks/{ALERT}.md     what to do about it
@@ -266,7 +266,7 @@ Look at
   docs/ALERTS.md                             how to make them your own
   make demo                                  the same without a story, until Ctrl-C
 
-Everything that was started is gone.",
+All that was started ends now.",
             alerts = alerts.display()
         )
     }
