@@ -8,6 +8,7 @@ use lab::kafka::{Move, Record};
 use lab::mongodb::Standalone;
 use lab::prometheus::Options;
 use lab::vpn::{WireguardServer, available};
+use tokio::sync::Mutex;
 
 use super::fire::{Expected, Watch, alert};
 use super::platform::{KEEPS_UP, LAGS, Plan, Platform, TOPIC};
@@ -43,23 +44,7 @@ async fn watched(plan: Plan, owner: &str) -> (Platform, Watch) {
         let all: Vec<_> = m.all("midwatch_probe_run_success", &[]).collect();
         (!all.is_empty() && all.iter().all(|sample| sample.value == 1.0)).then_some(())
     };
-    let w =
-        tokio::time::timeout(Duration::from_secs(40), platform.daemon.until("all probes to be well", all_well)).await;
-    if w.is_err() {
-        println!(
-            "{:#?}",
-            platform
-                .daemon
-                .metrics()
-                .await
-                .0
-                .iter()
-                .filter(|s| s.name.contains("success") || s.name.contains("failures_total") && s.value > 0.0)
-                .collect::<Vec<_>>()
-        );
-        println!("{}", platform.daemon.log());
-        panic!()
-    }
+    platform.daemon.until("all probes to be well", all_well).await;
     let watch = Watch::start(platform.scraping()).await;
     (platform, watch)
 }
@@ -263,13 +248,13 @@ async fn of_midwatch() {
     let gone = |address: &str| alert("MidwatchInstanceDown", "warning", &[("instance", address)]);
     let (here, there) = (first.address.clone(), second.address.clone());
     let told = Expected::nothing().told("operators", gone(&there));
-    let daemon = std::cell::RefCell::new(&mut second);
+    let daemon = Mutex::new(&mut second);
     let kill = async || {
-        let mut daemon = daemon.borrow_mut();
+        let mut daemon = daemon.lock().await;
         daemon.signal("KILL");
         daemon.end().await;
     };
-    let respawn = async || daemon.borrow_mut().respawn();
+    let respawn = async || daemon.lock().await.respawn();
     watch.fault("a replica of midwatch gone", told, kill, respawn).await;
 
     let told = Expected::nothing()

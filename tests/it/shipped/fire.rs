@@ -1,6 +1,6 @@
 //! The shipped rules and the shipped example for Alertmanager in fast motion, and what people are told of a fault.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use lab::rules::Acceleration;
 use lab::until;
 use lab::webhook::{Notice, Webhook};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// How much faster time passes for rules and for Alertmanager: their five minutes are ten seconds.
 pub const FACTOR: u32 = 30;
@@ -31,14 +31,11 @@ pub fn alert(name: &str, severity: &str, labels: &[(&str, &str)]) -> Alert {
 }
 
 /// All labels matter but who scraped, and the owner, by whom it was sent where it arrived.
-fn named<'l>(labels: impl IntoIterator<Item = (&'l String, &'l String)> + Clone) -> Alert {
-    let of = |wanted: &str| {
-        let found = labels.clone().into_iter().find(|(name, _)| *name == wanted);
-        found.map_or("", |(_, value)| value.as_str())
-    };
+fn named(labels: &BTreeMap<String, String>) -> Alert {
+    let of = |wanted: &str| labels.get(wanted).map_or("", String::as_str);
     let apart = ["alertname", "severity", "job", "owner"];
-    let rest: Vec<_> = labels.clone().into_iter().filter(|(name, _)| !apart.contains(&name.as_str())).collect();
-    let rest: Vec<_> = rest.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let rest = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let rest: Vec<_> = rest.filter(|(name, _)| !apart.contains(name)).collect();
     alert(of("alertname"), of("severity"), &rest)
 }
 
@@ -141,7 +138,6 @@ impl Watch {
     }
 
     async fn is_told(&self, what: &str, before: usize, expected: &Expected) {
-        let started = Instant::now();
         let told: BTreeSet<_> = expected.told.iter().map(|(to, alert)| ((*to).to_owned(), alert.clone())).collect();
         let inhibited: BTreeSet<_> = expected.inhibited.iter().cloned().collect();
         let alerts = expected.alerts();
@@ -155,7 +151,6 @@ impl Watch {
             if is_whole && seen.pending.is_empty() { Ok(seen) } else { Err(format!("{seen:#?}")) }
         });
         let seen = waiting.await.unwrap_or_else(|error| panic!("{what}: {error}"));
-        println!("{what}: told after {:.0?}", started.elapsed());
         assert_eq!((&seen.told, &seen.inhibited), (&told, &inhibited), "{what}");
         assert!(seen.firing.is_subset(&alerts), "{what}: {seen:#?}");
     }
