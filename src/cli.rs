@@ -159,7 +159,7 @@ pub struct Sharding {
     #[arg(long, value_name = "I/N", env = "MIDWATCH_SHARD")]
     pub shard: Option<Wanted>,
     /// Where the other shards are, with {shard} for their number: messages about backup jobs of theirs are handed on to them, such as
-    /// http://midwatch-{shard}.midwatch-peers.monitoring.svc:9817. Without it, they are refused.
+    /// http://midwatch-{shard}.midwatch-headless.monitoring.svc:9817. Without it, they are refused.
     #[arg(long, value_name = "URL", env = "MIDWATCH_PEERS")]
     pub peers: Option<String>,
 }

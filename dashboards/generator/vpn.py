@@ -38,9 +38,10 @@ board.series("Packets sent and lost", {
     "lost {{server}} {{stage}}": f"sum by (server, stage) (rate(midwatch_vpn_packets_lost_total{{@, {S}}}[$__rate_interval]))"}, "pps", size=(8, 8), about="Packets that were sent to be answered, and those that were not answered.")
 board.series("Retries", {"{{server}}": f"sum by (server) (rate(midwatch_vpn_handshake_retries_total{{@, {S}}}[$__rate_interval]))"}, "pps", size=(8, 8))
 board.row("Failures")
-board.series("By stage and reason", {"{{server}} {{stage}} {{reason}}": f"sum by (server, stage, reason) (rate(midwatch_vpn_stage_failures_total{{@, {S}}}[$__rate_interval]))"}, "ops", size=(8, 8))
-board.series("Inside, by reason", {"{{inside}} {{reason}}": f"sum by (inside, reason) (rate(midwatch_vpn_inside_failures_total{{@, {S}}}[$__rate_interval]))"}, "ops", size=(8, 8))
-board.series("Packets that were no answer", {"{{server}} {{why}}": f"sum by (server, why) (rate(midwatch_vpn_ignored_packets_total{{@, {S}}}[$__rate_interval]))"}, "pps", size=(8, 8))
+board.series("By stage and reason", {"{{server}} {{stage}} {{reason}}": f"sum by (server, stage, reason) (rate(midwatch_vpn_stage_failures_total{{@, {S}}}[$__rate_interval]))"}, "ops", size=(6, 8))
+board.series("Inside, by reason", {"{{inside}} {{reason}}": f"sum by (inside, reason) (rate(midwatch_vpn_inside_failures_total{{@, {S}}}[$__rate_interval]))"}, "ops", size=(6, 8))
+board.series("Packets that were no answer", {"{{server}} {{why}}": f"sum by (server, why) (rate(midwatch_vpn_ignored_packets_total{{@, {S}}}[$__rate_interval]))"}, "pps", size=(6, 8))
+board.series("Clock of round trips", {"{{clock}}": f"sum by (clock) (rate(midwatch_vpn_round_trip_clock_total{{@, {S}}}[$__rate_interval]))"}, "ops", size=(6, 8))
 board.row("Certificates and keys")
 board.series("Certificates", {"{{server}}": f"min by (probe, server) (midwatch_vpn_certificate_expiry_timestamp_seconds{{@, {S}}}) - time()"}, "s", size=(8, 8), about="Time until the certificate that a server showed expires.")
 board.table("TLS", [("is", f"max by (probe, server, version) (midwatch_vpn_tls_info{{@, {S}}})", "none")], "The version of TLS that each server agreed to.", size=(8, 8), hidden=("Value",),
@@ -49,4 +50,3 @@ board.table("Keys used by several instances", [("instances", f"count by (server,
             "Each instance needs a key of its own: from 2 on the tunnel moves back and forth.", size=(8, 8), link=("server", "this server alone", "/d/midwatch-vpn?var-server=${__data.fields.server}&${datasource:queryparam}"))
 board.heatmaps("Every round trip", STAGE, ("Handshakes", f'{S}, stage="handshake"', 12), ("All stages", f'{S}, stage="total"', 12))
 board.heatmaps("Every round trip inside", "midwatch_vpn_inside_round_trip_seconds", ("Inside", S, 24))
-board.series("Clock of round trips", {"{{clock}}": f"sum by (clock) (rate(midwatch_vpn_round_trip_clock_total{{@, {S}}}[$__rate_interval]))"}, "ops")

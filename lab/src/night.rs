@@ -14,7 +14,7 @@ use crate::alertmanager::Alertmanager;
 use crate::mongodb::ReplicaSet;
 use crate::ports::Port;
 use crate::process::{self, Launch, Scratch, Server};
-use crate::prometheus::{self, Prometheus};
+use crate::prometheus::{self, Prometheus, Sample};
 use crate::rules::Acceleration;
 use crate::webhook::{Notice, Webhook};
 use crate::{Error, Result, http, until};
@@ -141,8 +141,8 @@ impl Night {
         let options = prometheus::Options::new([port.address()], Duration::from_secs(1)).job("midwatch");
         let options = files.into_iter().fold(options, prometheus::Options::rules).alertmanager(alertmanager.address());
         let prometheus = Prometheus::with(options).await?;
-        tell(say, &format!("Prometheus with the rules in {}: {}/alerts", alerts.display(), prometheus.url()))?;
-        more(say, &format!("Alertmanager with the example beside them: {}", alertmanager.url()))?;
+        tell(say, &format!("Prometheus, with the rules of {}/: {}/alerts", alerts.display(), prometheus.url()))?;
+        more(say, &format!("Alertmanager, with the example beside them: {}", alertmanager.url()))?;
         more(say, &format!("time passes {FACTOR} times faster for both: five minutes of a rule are 30 seconds here"))?;
         Ok(Night {
             program,
@@ -163,17 +163,18 @@ impl Night {
     async fn is_quiet(&self, say: Say<'_>) -> Result<()> {
         self.prometheus.wait_for(HELLO).await?;
         sleep(QUIET).await;
-        tell(say, &format!("all is quiet: nine of ten greetings (phase `hello`) came {}", self.greetings().await?))
+        let greetings = self.greetings().await?;
+        tell(say, &format!("all is quiet. Nine of ten members' greetings (phase `hello`) come within {greetings}"))
     }
 
-    /// How fast members greet, by member.
+    /// Within which time nine of ten greetings came, at the victim and elsewhere.
     async fn greetings(&self) -> Result<String> {
-        let samples = self.prometheus.query(HELLO).await?;
-        let each = samples.iter().map(|sample| {
-            let member = sample.labels.get("member").map_or("", String::as_str);
-            format!("{member} {:.1} ms", sample.value * 1000.0)
-        });
-        Ok(format!("within {}", each.collect::<Vec<_>>().join(", ")))
+        let mut samples = self.prometheus.query(HELLO).await?;
+        let is_victim = |sample: &Sample| sample.labels.get("member") == Some(&self.victim);
+        samples.sort_by_key(|sample| !is_victim(sample));
+        let each: Vec<_> = samples.iter().map(|sample| format!("{:.1}", sample.value * 1000.0)).collect();
+        let (victim, others) = each.split_first().map_or(("-", &[][..]), |(first, rest)| (first.as_str(), rest));
+        Ok(format!("{victim} ms at {}, {} ms elsewhere", self.victim, others.join(" and ")))
     }
 
     fn start_backup(&self, hogged: usize) -> Result<Server> {
@@ -219,12 +220,15 @@ impl Night {
                 return Ok(notice);
             }
             if Instant::now() >= end {
-                let last = format!("greetings came {}", self.greetings().await?);
+                let last = format!(
+                    "greetings within {}. If all members are slow, something else uses this machine: try again when it is idle",
+                    self.greetings().await?
+                );
                 return Err(Error::Late { what: format!("{ALERT} to be told"), seconds: PATIENCE.as_secs(), last });
             }
             if Instant::now() >= next {
                 next += EVERY;
-                tell(say, &format!("greetings came {}", self.greetings().await?))?;
+                tell(say, &format!("greetings: {}", self.greetings().await?))?;
             }
             sleep(Duration::from_millis(500)).await;
         }

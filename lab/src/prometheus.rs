@@ -44,6 +44,13 @@ impl Options {
         }
     }
 
+    /// Scrapes one more target. It need not be there.
+    #[must_use]
+    pub fn target(mut self, address: impl Into<String>) -> Options {
+        self.targets.push(address.into());
+        self
+    }
+
     /// The label `job` of all series; `lab` unless said.
     #[must_use]
     pub fn job(mut self, name: &str) -> Options {

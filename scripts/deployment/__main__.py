@@ -10,13 +10,17 @@ import elsewhere
 import kubernetes
 import promises
 import scan
+import tools
 
 
 def main():
     failed = False
     for check in kubernetes.CHECKS + promises.CHECKS + elsewhere.CHECKS + scan.CHECKS:
         started = time.monotonic()
-        problems = list(check())
+        try:
+            problems = list(check())
+        except tools.Refused as refused:
+            problems = [str(refused)]
         print(f"{'FAILED' if problems else 'ok':6} {time.monotonic() - started:5.1f} s  {check.__doc__.splitlines()[0]}", flush=True)
         for problem in problems:
             print(f"       {problem}", flush=True)

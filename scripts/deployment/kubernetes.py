@@ -75,10 +75,8 @@ def generated():
 
 def lint():
     """helm lint"""
-    try:
-        run("helm", "lint", "--strict", "--quiet", "--kube-version", "1.34", DEPLOY / "chart")
-    except Refused as refused:
-        yield str(refused)
+    run("helm", "lint", "--strict", "--quiet", "--kube-version", "1.34", DEPLOY / "chart")
+    return []
 
 
 def same():

@@ -46,7 +46,7 @@ impl Peers {
     /// It is no such URL; TLS cannot be had.
     pub fn new(template: &str, net: &Net) -> Result<Self, String> {
         let expected =
-            || format!("expected a URL with {SHARD} in it, such as http://midwatch-{SHARD}.midwatch-peers:9817");
+            || format!("expected a URL with {SHARD} in it, such as http://midwatch-{SHARD}.midwatch-headless:9817");
         let url =
             at(template, 0).filter(|url| template.contains(SHARD) && !url.path.contains('?')).ok_or_else(expected)?;
         let tls = url.is_https.then(|| Tls::new(&TlsOptions::default(), net)).transpose()?;

@@ -117,6 +117,11 @@ impl Place {
         Self { folder: tempfile::tempdir().unwrap(), port: lab::ports::Port::pick().unwrap() }
     }
 
+    /// Where what is launched here listens.
+    pub fn address(&self) -> String {
+        self.port.address()
+    }
+
     /// A main file for this place. `rest` may begin with further keys of `[server]`.
     pub fn text(&self, rest: &str) -> String {
         let state = self.folder.path().join("state");

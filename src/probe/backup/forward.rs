@@ -1,5 +1,7 @@
 //! Hands records in this process's spool on to the shard that their job belongs to.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -72,6 +74,8 @@ impl Forward {
         };
         let job = self.job.clone();
         let look = move || {
+            // Of all that writes to the state directory, this may be the first, or the only one: there may be no job of this shard's own.
+            let _ = dir.parent().map(|state| DirBuilder::new().recursive(true).mode(0o700).create(state));
             let _ = spool::make(&dir);
             spool::look(&dir, &job)
         };

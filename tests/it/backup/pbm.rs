@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use lab::mongodb::driver::Client;
 use lab::mongodb::driver::bson::{Bson, Document, Timestamp, doc};
+use lab::mongodb::driver::options::WriteConcern;
 use lab::mongodb::{Mechanism, Options, ReplicaSet, Standalone, User};
 
 use crate::mongodb::{after_runs, probe};
@@ -140,7 +141,10 @@ async fn shows(daemon: &Midwatch, name: &str, labels: &[(&str, &str)], value: f6
 async fn a_backup_is_followed_on_its_node_and_counted_once() {
     let set = ReplicaSet::start(3).await.unwrap();
     let (pbm, hosts, start) = (Pbm::of(&set).await, set.hosts(), now() - 100);
-    pbm.insert("pbmBackups", [backup("of yesterday", "done", start - 86_400, 60)]).await;
+    // By all members: whichever is asked first knows it.
+    let yesterday = [backup("of yesterday", "done", start - 86_400, 60)];
+    let all = WriteConcern::nodes(3);
+    pbm.client.database("admin").collection("pbmBackups").insert_many(yesterday).write_concern(all).await.unwrap();
     let sections = job("nightly", &hosts, "") + &probe("lab", &hosts, "interval = \"1s\"\ntimeout = \"900ms\"");
     let mut daemon = Midwatch::start(&sections).await;
     let metrics = shows(&daemon, "retained", &[], 1.0).await;

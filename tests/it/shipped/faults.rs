@@ -107,8 +107,9 @@ async fn of_mongodb() {
         stop.display()
     );
     let slow = [("type", "mongodb"), ("probe", "orders"), ("member", backups.node.as_str()), ("phase", "hello")];
+    let during = [&slow[..], &[("backup", "dump")]].concat();
     let told = Expected::nothing()
-        .told("databases", alert("MongoSlowDuringBackup", "warning", &slow))
+        .told("databases", alert("MongoSlowDuringBackup", "warning", &during))
         .inhibited(alert("MongoConnectionSlow", "warning", &slow));
     let mut dump = tokio::process::Command::from(backups.dump(&platform.daemon, &script));
     let mut dump = dump.kill_on_drop(true).spawn().unwrap();

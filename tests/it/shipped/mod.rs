@@ -5,6 +5,7 @@ mod contract;
 mod faults;
 mod fire;
 mod lint;
+mod night;
 pub mod platform;
 mod promql;
 mod queries;

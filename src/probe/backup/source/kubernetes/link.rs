@@ -103,12 +103,13 @@ impl Link {
             head.headers.insert(AUTHORIZATION, authorization);
         }
         let request = Request::from_parts(head, Empty::<Bytes>::new());
-        let (mut sender, driver) = http::open(&self.net, (&url.address, tls.as_ref())).await.map_err(of_server)?;
+        let (mut sender, driver) =
+            http::open(&self.net, (&url.address, tls.as_ref())).await.map_err(|failure| of_server(&failure))?;
         let connection = Connection(tokio::spawn(async move {
             // What went wrong is told to whoever waits for the answer.
             let _ = driver.await;
         }));
-        let response = sender.send_request(request).await.map_err(|error| of_server(http::broken(&error)))?;
+        let response = sender.send_request(request).await.map_err(|error| of_server(&http::broken(&error)))?;
         Ok((response, connection))
     }
 }
@@ -119,7 +120,7 @@ fn defect(error: impl std::fmt::Display) -> Failure {
 }
 
 /// A failure of the connection, which may be one of several that a probe has.
-fn of_server(failure: Failure) -> Failure {
+fn of_server(failure: &Failure) -> Failure {
     Failure::new(failure.reason, format!("the API server: {}", failure.detail))
 }
 
@@ -168,7 +169,7 @@ impl Body for Answer {
                 }
                 // A watch that breaks off is one that ended: whether the server is still there shows with the next one.
                 Some(Err(error)) if !error.is_parse() => Poll::Ready(None),
-                Some(Err(error)) => Poll::Ready(Some(Err(of_server(http::broken(&error))))),
+                Some(Err(error)) => Poll::Ready(Some(Err(of_server(&http::broken(&error))))),
                 None => Poll::Ready(None),
             },
         }

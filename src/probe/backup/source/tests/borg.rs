@@ -33,7 +33,7 @@ fn answer_of(archives: &[(&str, u32, &str)], changed: &str, rest: &str) -> Strin
 }
 
 async fn read(reader: &Reader) -> Seen {
-    let ends = tokio::time::Instant::now() + Duration::from_secs(60);
+    let ends = Instant::now() + Duration::from_secs(60);
     reader.read(Look { now: 0.0, ends, open: &[] }).await.unwrap()
 }
 
