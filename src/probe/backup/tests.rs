@@ -54,10 +54,7 @@ impl Plan {
         events
     }
 
-    #[allow(
-        clippy::redundant_closure_for_method_calls,
-        reason = "the path of the method has one lifetime, not all of them"
-    )]
+    #[allow(clippy::redundant_closure_for_method_calls, reason = "the method alone is of one lifetime")]
     fn judge(&mut self, now: f64) -> u64 {
         self.enter(now, |job| job.judge());
         self.books.missed()
