@@ -10,7 +10,7 @@
 //! - [`kubernetes`]: a made-up API server; [`net`], [`load`], [`clock`]: peers that misbehave, processes that starve a server, and a clock that steps;
 //! - [`rules`], [`webhook`]: alerting rules in fast motion, and where alerts arrive;
 //! - [`night`]: all of it at once, as a story;
-//! - [`http`], [`until`], [`script`]: one GET, for asking the servers, waiting for something to become true, and programs that a test makes up.
+//! - [`http`], [`until`], [`script()`]: one GET, for asking the servers, waiting for something to become true, and programs that a test makes up.
 
 pub mod alertmanager;
 pub mod binary;
