@@ -277,7 +277,7 @@ struct Group {
     leader: Option<Leader>,
 }
 
-/// The leader of a group, which is killed on drop unless it was reaped.
+/// The leader of a group. Dropped, the whole group is killed, unless the leader was reaped.
 struct Leader {
     child: Child,
     id: Pid,
@@ -334,6 +334,13 @@ impl Drop for Group {
                 let _ = leader.child.wait().await;
             });
         }
+    }
+}
+
+impl Drop for Leader {
+    /// Also when the runtime ends, and with it the task that would have waited.
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
     }
 }
 
