@@ -5,6 +5,7 @@ mod absent;
 mod borg;
 mod child;
 mod directory;
+mod earlier;
 mod file;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
