@@ -63,16 +63,10 @@ impl Config {
         Some(Self { repository: repository?, ..config })
     }
 
-    /// Where Borg keeps what it knows of repositories, of itself; `None` if it has no home.
-    fn security(&self) -> Option<PathBuf> {
-        // Whoever says where it is means it.
-        const NAMED: [&str; 4] = ["BORG_BASE_DIR", "BORG_CONFIG_DIR", "BORG_SECURITY_DIR", "XDG_CONFIG_HOME"];
-        let is_named = NAMED.iter().any(|name| self.tool.has_variable(name));
-        if is_named {
-            Some(PathBuf::from("/"))
-        } else {
-            self.tool.home().map(|home| home.join(".config/borg/security"))
-        }
+    /// Whether it says where Borg keeps what it knows of repositories.
+    fn names_folders(&self) -> bool {
+        const NAMES: [&str; 4] = ["BORG_BASE_DIR", "BORG_CONFIG_DIR", "BORG_SECURITY_DIR", "XDG_CONFIG_HOME"];
+        NAMES.iter().any(|name| self.tool.has_variable(name))
     }
 
     /// A command of Borg that changes nothing, about the archives that are meant. It does not ask anybody: there is nobody to answer.
@@ -258,8 +252,13 @@ impl Reader {
 
     /// Where Borg keeps what it keeps: as it is configured, as it is usual, or in a place of our own.
     async fn home(&self) -> Result<Home, Failure> {
-        let (job, cache_dir, security) = (self.job.clone(), self.config.cache_dir.clone(), self.config.security());
-        let wanted = Wanted { job, cache_dir, state_dir: self.state.own_dir(), security };
+        let wanted = Wanted {
+            job: self.job.clone(),
+            cache_dir: self.config.cache_dir.clone(),
+            state_dir: self.state.own_dir(),
+            has_place: self.config.names_folders(),
+            home: self.config.tool.home(),
+        };
         let found = tokio::task::spawn_blocking(move || Home::find(&wanted)).await;
         let found = found.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
         found.map_err(|error| Failure::new(Reason::Local, format!("no folder for Borg's cache: {error}")))

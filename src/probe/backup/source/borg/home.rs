@@ -17,9 +17,14 @@ pub(super) struct Wanted {
     pub(super) cache_dir: Option<PathBuf>,
     /// Midwatch's state directory, if it may be written to.
     pub(super) state_dir: Option<Arc<Path>>,
-    /// Borg's own place for what it knows; `None` if there is none.
-    pub(super) security: Option<PathBuf>,
+    /// Whether the configuration names the place for what Borg knows of repositories.
+    pub(super) has_place: bool,
+    /// The user's home, where that is otherwise.
+    pub(super) home: Option<PathBuf>,
 }
+
+/// What Borg knows of repositories, below a home.
+const SECURITY: &str = ".config/borg/security";
 
 /// The folders for one reading.
 pub(super) struct Home {
@@ -50,7 +55,8 @@ impl Home {
             (None, none) => TempDir::with_prefix("midwatch-borg-").map(|folder| none.insert(folder).path().join(name)),
         };
         let cache = or_fleeting(wanted.cache_dir.clone().or_else(|| own("borg")), "cache")?;
-        let is_usable = wanted.security.as_deref().is_some_and(can_be_made);
+        let is_home_good = || wanted.home.as_ref().is_some_and(|home| can_be_made(&home.join(SECURITY)));
+        let is_usable = wanted.has_place || is_home_good();
         let security = (!is_usable).then(|| or_fleeting(own("borg-security"), "security")).transpose()?;
         Ok(Self { cache, security, _fleeting: fleeting })
     }

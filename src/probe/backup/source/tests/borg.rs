@@ -167,7 +167,7 @@ async fn the_room_that_archives_took_before_a_restart_stays() {
     let (folder, shared) = (tempfile::tempdir().unwrap(), Shared::default());
     let held = Held::of(&Seen { stock: Some(Stock { bytes: Some(5), ..Stock::default() }), ..Seen::default() });
     let event = Event::Held { at: 1.0, held: Box::new(held) };
-    Ledger::of(&shared).commit(&shared.state, "job", Unwritten::Enter, |_| vec![event]).unwrap();
+    Ledger::of(&shared).commit(&shared.state, "job", Unwritten::Enter, |_| vec![event]).unwrap().1.unwrap();
     fs::write(folder.path().join("list"), answer_of(&[], "x", "")).unwrap();
     let bytes = async |keys: &str| read(&fake_in(folder.path(), keys, &shared)).await.stock.unwrap().bytes;
     // There is no `info`.

@@ -154,7 +154,7 @@ async fn the_size_is_asked_for_when_snapshots_changed_and_keeps_back_no_run() {
     // As the books have it after a restart.
     let held = Held::of(&Seen { stock: Some(Stock { bytes: Some(3), ..Stock::default() }), ..Seen::default() });
     let event = Event::Held { at: 1.0, held: Box::new(held) };
-    Ledger::of(&shared).commit(&shared.state, "job", Unwritten::Enter, |_| vec![event]).unwrap();
+    Ledger::of(&shared).commit(&shared.state, "job", Unwritten::Enter, |_| vec![event]).unwrap().1.unwrap();
     reader = new();
     assert_eq!(read(&reader).await.1, Some(3), "as it was before");
     write("stats", "echo '{\"total_size\": 4}'");
