@@ -369,12 +369,6 @@ impl Leader {
     }
 }
 
-impl Drop for Leader {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-    }
-}
-
 #[cfg(test)]
 #[path = "tests/child.rs"]
 mod tests;
