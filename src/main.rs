@@ -71,6 +71,9 @@ fn execute(cli: Cli) -> Result<Done, Error> {
     }
 }
 
+/// How long threads that hang are waited for at the end.
+const END: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Runs to the end on a runtime of its own.
 fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -78,7 +81,7 @@ fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Erro
         .build()
         .map_err(|error| Error::Failed(format!("cannot start the runtime: {error}")))?;
     let result = runtime.block_on(future);
-    // A load that hangs on a file is not waited for.
-    runtime.shutdown_background();
+    // Tasks are dropped, which ends what they started. A load that hangs on a file is not waited for longer.
+    runtime.shutdown_timeout(END);
     result
 }

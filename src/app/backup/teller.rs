@@ -184,7 +184,7 @@ async fn backlog(place: &Place, job: &str) {
     let (Some(dir), Some(door), false) = (&place.spool, &place.door, place.is_taken) else { return };
     let found = spool::look(dir, job).unwrap_or_default();
     for waiting in found.waiting.into_iter().take(BACKLOG).filter(|waiting| waiting.told.what != What::Log) {
-        if attempt(door, &waiting.told).await.is_err() || spool::remove(&waiting.file).is_err() {
+        if attempt(door, &waiting.told).await.is_err() || waiting.remove().is_err() {
             return;
         }
     }

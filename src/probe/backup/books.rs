@@ -229,11 +229,18 @@ impl Books {
     }
 
     fn begin(&mut self, run: &Run) {
+        let run = self.as_begun(run);
         if let Some(started) = run.started {
             self.note_span(started, started);
         }
-        self.note_node(run);
-        self.open.insert(run.id.clone(), run.clone());
+        self.note_node(&run);
+        self.open.insert(run.id.clone(), run);
+    }
+
+    /// A run that goes on, with the start that is known of it if this is told without one.
+    fn as_begun(&self, run: &Run) -> Run {
+        let known = || self.open.get(&run.id).and_then(|known| known.started);
+        Run { started: run.started.or_else(known), ..run.clone() }
     }
 
     /// Enters a run that ended into everything but the counts.

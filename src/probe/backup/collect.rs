@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::clerk::Clerk;
-use super::spool;
+use super::spool::{self, Stuck};
 use crate::failure::{Failure, Reason};
 
 /// So long after the start nothing is removed from the spool.
@@ -26,17 +26,10 @@ pub(super) fn collect(clerk: &Clerk) -> Result<Vec<String>, Failure> {
     if !is_own {
         return Ok(waiting(found.waiting.len(), found.bad.len()));
     }
-    let mut notes = Vec::new();
-    for (file, why) in &found.bad {
-        // Said once, because it is not found again.
-        tracing::warn!(file = %file.display(), "a record in the spool is set aside as .bad: {why}");
-        if let Err(error) = spool::set_aside(file) {
-            notes.push(format!("a record in the spool can be neither read nor set aside: {error}"));
-        }
-    }
+    let mut notes = clerk.state.common::<Stuck>().set_aside(&found.bad);
     for record in found.waiting {
         clerk.enter(&record.told).map_err(|error| failed("the state directory cannot be written", &error))?;
-        if let Err(error) = spool::remove(&record.file) {
+        if let Err(error) = record.remove() {
             notes.push(format!("a record in the spool has been entered, but cannot be removed: {error}"));
         }
     }

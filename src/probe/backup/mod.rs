@@ -78,9 +78,9 @@ struct Memory {
 }
 
 impl Memory {
-    /// Takes what the source held from the books, as long as it has not been read.
-    fn remember(&mut self, books: &Books) {
-        if self.held.is_none() {
+    /// Takes what the source held from the books, as long as it has not been read, and if it is the one that they were kept of.
+    fn remember(&mut self, books: &Books, source: &str) {
+        if self.held.is_none() && books.are_of(source) {
             self.held = books.held().map(|(_, held)| held.seen());
         }
     }
@@ -165,7 +165,7 @@ impl Probe for Backup {
     fn story(&self) -> String {
         self.ledger.read(&self.state, &self.config.job, |books| {
             let mut memory = lock(&self.memory);
-            memory.remember(books);
+            memory.remember(books, self.config.history());
             report::job(&self.config, books, memory.held.as_ref(), now())
         })
     }
@@ -230,7 +230,7 @@ impl Backup {
         let (config, memory) = (Arc::clone(&self.config), Arc::clone(&self.memory));
         let commit = move || {
             let plan = |books: &Books| {
-                lock(&memory).remember(books);
+                lock(&memory).remember(books, config.history());
                 plan(&Job { books, config: &config, memory: &memory, now: now() })
             };
             let entered = ledger.commit(&state, &config.job, Unwritten::Enter, plan);
@@ -306,7 +306,7 @@ impl Job<'_> {
         };
         let set_back = self.books.ahead(self.now).filter(|_| is_sure);
         let first = self.books.sourced(self.config.history(), self.now).into_iter().chain(set_back);
-        let mut events = self.books.after(first, |books| books.plan(seen, self.now, self.config.longest));
+        let mut events = self.books.after(first, |books| books.plan(seen, (self.now, is_sure), self.config.longest));
         // What was due while nobody wanted it is not judged once somebody does again.
         events.extend(self.books.skip(self.now).filter(|_| was_suspended && !seen.is_suspended));
         let held = Held::of(seen);

@@ -4,17 +4,20 @@
 //! whoever has entered it: the daemon that owns the directory, or the writer once a daemon has said that it is on disk. Between
 //! entering and removing, a crash is harmless: a run is counted once by its id.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::config::is_node;
 use super::told::Told;
+use crate::sync::lock;
 
 /// The spool's name in the state directory.
 pub const NAME: &str = "spool";
@@ -46,6 +49,60 @@ pub struct Waiting {
     pub told: Told,
     /// The file.
     pub file: PathBuf,
+    which: Which,
+}
+
+/// The device and the number by which the system tells a file from all others, whatever its name.
+type Which = (u64, u64);
+
+impl Waiting {
+    /// Removes the record, which has been entered; not one that its writer has put in its place since, which tells more. One that cannot be
+    /// removed is found again, which changes nothing.
+    ///
+    /// # Errors
+    /// What the system says; none if it is gone.
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::symlink_metadata(&self.file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(about) if (about.dev(), about.ino()) != self.which => Ok(()),
+            about => about.and_then(|_| remove(&self.file)),
+        }
+    }
+}
+
+/// Those files that could neither be read nor be set aside and that the log has told of; of all jobs of the process.
+#[derive(Default)]
+pub struct Stuck(Mutex<BTreeSet<PathBuf>>);
+
+impl Stuck {
+    /// Sets files aside that cannot be taken, with the reasons for that, and says so once. Returns what a person should know. Blocks.
+    pub fn set_aside(&self, bad: &[(PathBuf, String)]) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (file, why) in bad {
+            let done = set_aside(file);
+            let is_new = self.is_new(file, done.is_err());
+            let shown = file.display();
+            match done {
+                Ok(()) => tracing::warn!(file = %shown, "a record in the spool is set aside as .bad: {why}"),
+                Err(error) => {
+                    if is_new {
+                        tracing::warn!(file = %shown, %error, "a record in the spool cannot be set aside as .bad: {why}");
+                    }
+                    notes.push(format!("a record in the spool can be neither taken nor set aside: {error}"));
+                }
+            }
+        }
+        notes
+    }
+
+    /// Whether that file is stuck and was not before.
+    fn is_new(&self, file: &Path, is_stuck: bool) -> bool {
+        let mut known = lock(&self.0);
+        if !is_stuck {
+            known.remove(file);
+        }
+        is_stuck && known.len() < MOST && known.insert(file.to_owned())
+    }
 }
 
 /// What waits for a job.
@@ -110,7 +167,7 @@ pub fn look(dir: &Path, job: &str) -> io::Result<Found> {
     let mut found = Found::default();
     for file in files.into_iter().take(MOST) {
         match read(&file, job) {
-            Ok(Some(told)) => found.waiting.push(Waiting { told, file }),
+            Ok(Some((told, which))) => found.waiting.push(Waiting { told, file, which }),
             // Taken by somebody else since.
             Ok(None) => {}
             Err(why) => found.bad.push((file, why)),
@@ -144,11 +201,11 @@ pub fn remove(file: &Path) -> io::Result<()> {
     }
 }
 
-/// Sets a file aside that cannot be read, so that it is looked at once.
+/// Sets a file aside that cannot be taken, so that it is looked at once.
 ///
 /// # Errors
 /// What the system says.
-pub fn set_aside(file: &Path) -> io::Result<()> {
+fn set_aside(file: &Path) -> io::Result<()> {
     fs::rename(file, file.with_extension("bad"))
 }
 
@@ -181,15 +238,15 @@ fn job_of(file: &Path) -> Option<&str> {
 }
 
 /// A record that may have been written by anybody who can write to the directory. `None` if it is gone.
-fn read(file: &Path, job: &str) -> Result<Option<Told>, String> {
+fn read(file: &Path, job: &str) -> Result<Option<(Told, Which)>, String> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     let open = match OpenOptions::new().read(true).custom_flags(flags).open(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|error| error.to_string())?,
     };
-    if !open.metadata().is_ok_and(|about| about.is_file()) {
+    let Some(about) = open.metadata().ok().filter(fs::Metadata::is_file) else {
         return Err("it is no regular file".to_owned());
-    }
+    };
     let mut text = Vec::new();
     open.take(LARGEST + 1).read_to_end(&mut text).map_err(|error| error.to_string())?;
     if text.len() as u64 > LARGEST {
@@ -202,7 +259,7 @@ fn read(file: &Path, job: &str) -> Result<Option<Told>, String> {
         return Err("it does not hold what its name says".to_owned());
     }
     told.node.as_deref().map_or(Ok(()), is_node).map_err(|why| format!("its node {why}"))?;
-    Ok(Some(told))
+    Ok(Some((told, (about.dev(), about.ino()))))
 }
 
 #[cfg(test)]
@@ -232,7 +289,8 @@ mod tests {
         let file = leave(&dir, &one).unwrap();
         leave(&dir, &two).unwrap();
         let found = look(&dir, "db.nightly").unwrap();
-        assert_eq!(found, Found { waiting: vec![Waiting { told: one.told, file: file.clone() }], bad: Vec::new() });
+        assert_eq!((found.waiting.len(), &found.bad[..]), (1, &[][..]));
+        assert_eq!((&found.waiting[0].told, &found.waiting[0].file), (&one.told, &file));
         assert_eq!(look(&dir, "nightly").unwrap().waiting[0].told, two.told);
         assert_eq!(look(&dir, "db").unwrap(), Found::default());
         assert_eq!(jobs(&dir).unwrap(), [("db.nightly".to_owned(), 1), ("nightly".to_owned(), 1)].into());
@@ -241,6 +299,42 @@ mod tests {
         assert_eq!(look(&dir, "db.nightly").unwrap(), Found::default());
         // A directory that is not there yet holds nothing.
         assert_eq!(look(&dir.join("none"), "nightly").unwrap(), Found::default());
+    }
+
+    #[test]
+    fn what_was_put_in_the_place_of_a_record_since_it_was_read_stays() {
+        let (_folder, dir) = spool();
+        let mut record = record("a", RID_A);
+        leave(&dir, &record).unwrap();
+        let read = || look(&dir, "a").unwrap().waiting.remove(0);
+        let first = read();
+        record.told.size = Some(7);
+        leave(&dir, &record).unwrap();
+        first.remove().unwrap();
+        let second = read();
+        assert_eq!(second.told.size, Some(7));
+        second.remove().unwrap();
+        second.remove().unwrap();
+        assert_eq!(look(&dir, "a").unwrap(), Found::default());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_set_aside_is_told_of_once() {
+        let (_folder, dir) = spool();
+        let file = dir.join(format!("a.{RID_A}.json"));
+        let aside = file.with_extension("bad");
+        fs::write(&file, "").unwrap();
+        fs::create_dir(&aside).unwrap();
+        let stuck = Stuck::default();
+        let bad = look(&dir, "a").unwrap().bad;
+        for _ in 0..2 {
+            assert_eq!(stuck.set_aside(&bad).len(), 1);
+            assert_eq!(lock(&stuck.0).iter().collect::<Vec<_>>(), [&file]);
+        }
+        assert!(!stuck.is_new(&file, true));
+        fs::remove_dir(&aside).unwrap();
+        assert_eq!(stuck.set_aside(&bad), Vec::<String>::new());
+        assert!(aside.is_file() && stuck.is_new(&file, true), "it is news if it happens again");
     }
 
     #[test]

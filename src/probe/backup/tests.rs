@@ -39,7 +39,7 @@ impl Plan {
     }
 
     fn enter(&mut self, now: f64, plan: impl FnOnce(&Job<'_>) -> Vec<Event>) -> Vec<Event> {
-        lock(&self.memory).remember(&self.books);
+        lock(&self.memory).remember(&self.books, self.config.history());
         let events = plan(&Job { books: &self.books, config: &self.config, memory: &self.memory, now });
         for event in &events {
             self.books.apply(event);
@@ -156,6 +156,46 @@ async fn nothing_is_judged_before_the_clock_had_time_to_be_set() {
     plan.heard(&Seen::default(), NOW + 1.2 * HOUR);
     tokio::time::advance(Duration::from_secs(705)).await;
     assert_eq!(plan.judge(NOW + 1.2 * HOUR), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_goes_on_is_not_given_up_by_a_clock_that_is_ahead() {
+    let mut plan = Plan::of("source = \"exec\"\nmax_duration = \"1h\"");
+    let run = Run { id: "a".to_owned(), started: Some(NOW), ..Run::default() };
+    plan.heard(&Seen::default(), NOW);
+    plan.judge(NOW);
+    tokio::time::advance(Duration::from_secs(125)).await;
+    plan.judge(NOW + 125.0);
+    plan.books.apply(&Event::Run(run.clone()));
+    let lost = |plan: &Plan| (plan.books.ended(Outcome::Lost), plan.books.open().len());
+    // Three days ahead for a moment, seen by a reading before anybody has looked at the clocks, and after.
+    for now in [NOW + 3.0 * 86_400.0, NOW + 140.0] {
+        plan.heard(&Seen::default(), now);
+        plan.judge(now);
+        plan.heard(&Seen::default(), now);
+        assert_eq!(lost(&plan), (0, 1), "{now}");
+        tokio::time::advance(Duration::from_secs(15)).await;
+    }
+    // Once the clock is believed again, it is given up when its time is over.
+    plan.judge(NOW + 155.0);
+    tokio::time::advance(Duration::from_secs(7200)).await;
+    plan.judge(NOW + 7355.0);
+    plan.heard(&Seen::default(), NOW + 7355.0);
+    assert_eq!(lost(&plan), (1, 0));
+}
+
+#[test]
+fn what_another_source_held_is_not_shown() {
+    let mut plan = Plan::of("source = \"exec\"");
+    plan.books.apply(&Event::Source { name: "directory".to_owned() });
+    let held = Held::of(&Seen { is_suspended: true, ..Seen::default() });
+    plan.books.apply(&Event::Held { at: NOW, held: Box::new(held) });
+    plan.enter(NOW, |_| Vec::new());
+    assert!(lock(&plan.memory).held.is_none());
+    let mut plan =
+        Plan { books: plan.books, ..Plan::of("source = \"directory\"\npath = \"/backup\"\npattern = \"*\"") };
+    plan.enter(NOW, |_| Vec::new());
+    assert!(lock(&plan.memory).held.is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -126,13 +126,12 @@ async fn archives_of_borg_are_counted_once_and_listed_beside_a_lock() {
     borg.backup("one", 1, 100_000).unwrap();
     let (place, password) = place_with(PASSWORD);
     let keys = format!(
-        "repository = \"{}\"\npassphrase = {{ file = \"{}\" }}\nstats = true\nenvironment = {{ BORG_BASE_DIR = {{ file = \"base\" }} }}",
+        "repository = \"{}\"\npassphrase = {{ file = \"{}\" }}\nstats = true\nenvironment = {{ HOME = {{ file = \"home\" }} }}",
         borg.path().display(),
         password.display()
     );
-    // Not the one of whoever runs the tests.
-    let base = place.folder.path().join("borg").display().to_string();
-    place.write("base", &base);
+    // As a service's own home may be, nobody can write to it.
+    place.write("home", "/proc");
     let mut daemon = start(place, &job("files", "borg", &keys));
     daemon.wait_ready().await;
     until_retained(&daemon, "files", 1.0).await;

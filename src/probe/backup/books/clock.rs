@@ -25,9 +25,8 @@ impl Books {
             run.started.iter_mut().for_each(earlier);
             run.end.iter_mut().map(|end| &mut end.at).for_each(earlier);
         }
-        for run in self.open.values_mut() {
-            // As what a source tells of it is read.
-            run.started = run.started.filter(|at| *at <= now + AHEAD);
+        for started in self.open.values_mut().filter_map(|run| run.started.as_mut()).filter(|at| **at > now + AHEAD) {
+            *started = now;
         }
         let times = [&mut self.last_failure, &mut self.last_start, &mut self.watched_since];
         times.into_iter().flatten().chain(self.known.values_mut()).chain(self.nodes.values_mut()).for_each(earlier);

@@ -21,8 +21,8 @@ impl Books {
     }
 
     /// What a reading of the source means, whose runs are [plausible](Run::plausible). `longest` is after how many seconds a run
-    /// that does not end counts as lost.
-    pub fn plan(&self, seen: &Seen, now: f64, longest: f64) -> Vec<Event> {
+    /// that does not end counts as lost, if the clock `is_sure`: one that is ahead would have run out for all that go on.
+    pub fn plan(&self, seen: &Seen, (now, is_sure): (f64, bool), longest: f64) -> Vec<Event> {
         let mut events = Vec::new();
         let is_first = self.watched_since.is_none();
         if is_first {
@@ -41,7 +41,7 @@ impl Books {
         let there: HashSet<&str> = there.filter(|id| self.open.contains_key(*id)).collect();
         let is_given_up = |run: &&Run| {
             let has_vanished = seen.has_all_open && !there.contains(run.id.as_str());
-            !over.contains(run.id.as_str()) && (has_vanished || is_overdue(run))
+            !over.contains(run.id.as_str()) && (has_vanished || is_sure && is_overdue(run))
         };
         events.extend(news.iter().map(|run| Event::Run((*run).clone())));
         events.extend(self.open.values().filter(is_given_up).map(|run| lost(run, now)));
@@ -63,7 +63,7 @@ impl Books {
     /// Whether the books would not be the same with it.
     pub fn is_news(&self, run: &Run) -> bool {
         match self.open.get(&run.id) {
-            Some(known) => known != run,
+            Some(known) => *known != self.as_begun(run),
             None => !self.is_settled(run) || self.is_late_news(run),
         }
     }

@@ -54,6 +54,11 @@ impl Books {
         self.recent.iter()
     }
 
+    /// Whether they are the books of what a source of that name told.
+    pub fn are_of(&self, source: &str) -> bool {
+        self.source.as_deref() == Some(source)
+    }
+
     /// Where runs were.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         self.nodes.keys().map(String::as_str)

@@ -413,7 +413,7 @@ fn lines() -> Vec<Vec<u8>> {
     let open = Run { id: "1".to_owned(), started: Some(NOW), ..Run::default() };
     let first = Seen { runs: vec![open], ..Seen::default() };
     let mut events = vec![Event::Source { name: "pbm".to_owned() }];
-    events.extend(books.plan(&first, NOW, 1e5));
+    events.extend(books.plan(&first, (NOW, true), 1e5));
     events.push(Event::Schedule { at: NOW, text: "1h".to_owned() });
     events.push(success("1"));
     events.push(Event::Judged { until: NOW + 5.0, missed: 1 });

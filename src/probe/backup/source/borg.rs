@@ -5,16 +5,19 @@
 //! only if the configuration says so. Borg 1 prints local times without an offset; it is made to think that it is in UTC.
 //! <https://borgbackup.readthedocs.io/en/stable/internals/frontends.html>
 
-use std::collections::BTreeMap;
+mod home;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use serde::Deserialize;
-use tempfile::TempDir;
 use tokio::time::Instant;
 
+use self::home::{Home, Wanted};
 use super::child::{Call, Tool};
+use super::earlier::Earlier;
 use super::listed::{Backup, Listed, Moment, Text};
 use super::place::{Location, Nodes};
 use super::{Attended, Look, Pace, Paced};
@@ -60,20 +63,27 @@ impl Config {
         Some(Self { repository: repository?, ..config })
     }
 
+    /// Whether it says where Borg keeps what it knows of repositories.
+    fn names_folders(&self) -> bool {
+        const NAMES: [&str; 4] = ["BORG_BASE_DIR", "BORG_CONFIG_DIR", "BORG_SECURITY_DIR", "XDG_CONFIG_HOME"];
+        NAMES.iter().any(|name| self.tool.has_variable(name))
+    }
+
     /// A command of Borg that changes nothing, about the archives that are meant. It does not ask anybody: there is nobody to answer.
-    /// `cache` is where it keeps what it knows of the repository.
-    fn call(&self, arguments: &[&str], cache: &Path) -> Call<'_> {
+    /// `home` is where it keeps what it knows of the repository.
+    fn call(&self, arguments: &[&str], home: &Home) -> Call<'_> {
         let answer = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
         let fixed = arguments.iter().chain(&["--json", "--bypass-lock"]).map(|argument| (*argument).to_owned());
         let archives = self.archives.iter().map(|pattern| format!("--glob-archives={pattern}"));
-        let cache = [("BORG_CACHE_DIR", cache.to_string_lossy().into_owned())];
+        let folders = [("BORG_CACHE_DIR", Some(&home.cache)), ("BORG_SECURITY_DIR", home.security.as_ref())];
+        let folders = folders.into_iter().filter_map(|(name, path)| Some((name, path?.to_string_lossy().into_owned())));
         let answers = [
             ("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", answer(self.accept_unencrypted)),
             ("BORG_RELOCATED_REPO_ACCESS_IS_OK", answer(self.accept_relocated)),
         ];
         let mut call = Call {
             arguments: fixed.chain(archives).collect(),
-            variables: cache.into_iter().chain(answers).collect(),
+            variables: folders.chain(answers).collect(),
             secrets: self.passphrase.iter().map(|passphrase| ("BORG_PASSPHRASE", passphrase)).collect(),
             classify,
             // Of all versions, and what version 1.4 may be made to have.
@@ -181,24 +191,7 @@ pub struct Reader {
     job: String,
     state: State,
     known: Mutex<Known>,
-}
-
-/// Where Borg keeps its cache, for one reading. Its lock is not the repository's and is not bypassed: in the cache of whoever makes the
-/// backups, a listing would make them fail.
-enum Cache {
-    /// The same each time.
-    Kept(PathBuf),
-    /// Gone after the reading: beside a daemon, or without a state directory.
-    Fleeting(TempDir),
-}
-
-impl Cache {
-    fn path(&self) -> &Path {
-        match self {
-            Self::Kept(path) => path,
-            Self::Fleeting(folder) => folder.path(),
-        }
-    }
+    earlier: Earlier,
 }
 
 /// What is known from earlier readings.
@@ -208,63 +201,97 @@ struct Known {
     changed: Option<String>,
     /// Archives whose details were asked for.
     archives: BTreeMap<String, Run>,
+    /// Those of them whose sizes were asked for in vain, and are to be asked for again.
+    sizeless: BTreeSet<String>,
     bytes: Option<u64>,
 }
 
 impl Known {
-    fn add(&mut self, runs: Vec<Run>) {
-        self.archives.extend(runs.into_iter().map(|run| (run.id.clone(), run)));
+    /// Takes what `info` told.
+    fn measured(&mut self, runs: Vec<Run>) {
+        for run in runs {
+            self.sizeless.remove(&run.id);
+            self.archives.insert(run.id.clone(), run);
+        }
     }
-}
 
-/// Says of an archive whether nothing but its name and its beginning is known.
-fn is_unknown(known: &Known) -> impl Fn(&Run) -> bool {
-    move |run| !known.archives.contains_key(&run.id)
+    /// Takes what `list` told of archives of which nothing was known; of others no more is known by it.
+    fn described(&mut self, runs: Vec<Run>, is_sizeless: bool) {
+        for run in runs.into_iter().filter(|run| !self.archives.contains_key(&run.id)).collect::<Vec<_>>() {
+            if is_sizeless {
+                self.sizeless.insert(run.id.clone());
+            }
+            self.archives.insert(run.id.clone(), run);
+        }
+    }
+
+    /// Forgets all archives but these.
+    fn retain(&mut self, listed: &[Run]) {
+        let is_listed: BTreeSet<_> = listed.iter().map(|run| run.id.as_str()).collect();
+        self.archives.retain(|id, _| is_listed.contains(id.as_str()));
+        self.sizeless.retain(|id| is_listed.contains(id.as_str()));
+    }
+
+    /// Whether nothing but its name and its beginning is known of an archive.
+    fn is_unknown(&self, run: &Run) -> bool {
+        !self.archives.contains_key(&run.id)
+    }
+
+    /// Whether more of it can be learnt.
+    fn is_lacking(&self, run: &Run) -> bool {
+        self.is_unknown(run) || self.sizeless.contains(&run.id)
+    }
 }
 
 impl Reader {
     #[allow(clippy::unnecessary_wraps, reason = "other sources have something to refuse")]
     pub(super) fn new(config: &Config, job: &str, shared: &Shared) -> Result<Self, String> {
-        Ok(Self { config: config.clone(), job: job.to_owned(), state: shared.state.clone(), known: Mutex::default() })
+        let (state, earlier) = (shared.state.clone(), Earlier::of(job, shared));
+        Ok(Self { config: config.clone(), job: job.to_owned(), state, known: Mutex::default(), earlier })
     }
 
-    /// That of the configuration, or one of our own.
-    fn cache(&self) -> Result<Cache, Failure> {
-        let own = || self.state.own_dir().map(|dir| dir.join("borg").join(&self.job));
-        match self.config.cache_dir.clone().or_else(own) {
-            Some(path) => Ok(Cache::Kept(path)),
-            None => TempDir::with_prefix("midwatch-borg-")
-                .map(Cache::Fleeting)
-                .map_err(|error| Failure::new(Reason::Local, format!("no folder for Borg's cache: {error}"))),
-        }
+    /// Where Borg keeps what it keeps: as it is configured, as it is usual, or in a place of our own.
+    async fn home(&self) -> Result<Home, Failure> {
+        let wanted = Wanted {
+            job: self.job.clone(),
+            cache_dir: self.config.cache_dir.clone(),
+            state_dir: self.state.own_dir(),
+            has_place: self.config.names_folders(),
+            home: self.config.tool.home(),
+        };
+        let found = tokio::task::spawn_blocking(move || Home::find(&wanted)).await;
+        let found = found.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        found.map_err(|error| Failure::new(Reason::Local, format!("no folder for Borg's cache: {error}")))
     }
 
     pub(super) async fn read(&self, look: Look<'_>) -> Result<Seen, Failure> {
         let tool = &self.config.tool;
-        let cache = self.cache()?;
-        let list = tool.run(&self.config.call(&["list"], cache.path()), look.ends, answer).await?;
+        let home = self.home().await?;
+        let list = tool.run(&self.config.call(&["list"], &home), look.ends, answer).await?;
         let (Listed { mut runs, mut stock, .. }, changed) = (list.archives, list.repository.last_modified);
         let mut known = lock(&self.known).clone();
-        let is_listed: std::collections::BTreeSet<_> = runs.iter().map(|run| run.id.as_str()).collect();
-        known.archives.retain(|id, _| is_listed.contains(id.as_str()));
-        // The newest come first: as far as there is an unknown one among them, all of them are asked for.
-        let new = runs.iter().take(DETAILED).rposition(is_unknown(&known)).map_or(0, |last| last + 1);
+        known.retain(&runs);
+        // The newest come first: as far as more can be learnt of one among them, all of them are asked for.
+        let new = runs.iter().take(DETAILED).rposition(|run| known.is_lacking(run)).map_or(0, |last| last + 1);
         let changed = changed.map(|changed| changed.0);
         let mut notes = Vec::new();
         if self.config.stats && (new > 0 || known.bytes.is_none() || known.changed != changed) {
             // What is left is for asking the rest, whatever becomes of this.
             let ends = look.ends - look.ends.saturating_duration_since(Instant::now()) / 4;
-            match self.measure(&runs[..new], &mut known, (cache.path(), ends)).await {
+            match self.measure(&runs[..new], &mut known, (&home, ends)).await {
                 Ok(()) => known.changed = changed,
                 Err(failure) => notes.push(format!("sizes are not known: {failure}")),
             }
         }
-        if runs[..new].iter().any(is_unknown(&known)) {
+        if runs[..new].iter().any(|run| known.is_unknown(run)) {
             let arguments = ["list", &format!("--last={new}"), "--format={end}{hostname}"];
-            let details = tool.run(&self.config.call(&arguments, cache.path()), look.ends, answer).await?;
-            known.add(details.archives.runs);
+            let details = tool.run(&self.config.call(&arguments, &home), look.ends, answer).await?;
+            known.described(details.archives.runs, !notes.is_empty());
         }
-        stock.bytes = known.bytes;
+        stock.bytes = match known.bytes {
+            None if self.config.stats => self.earlier.bytes().await,
+            bytes => bytes,
+        };
         // One that came between the two commands is told next time, when it is known how long it took.
         let newest: Vec<_> = runs.iter().take(DETAILED).map(|run| run.id.clone()).collect();
         runs.retain(|run| known.archives.contains_key(&run.id) || !newest.contains(&run.id));
@@ -279,18 +306,20 @@ impl Reader {
     }
 
     /// Asks for sizes: of the repository, and of the newest archives, which are to become known.
-    async fn measure(&self, newest: &[Run], known: &mut Known, (cache, ends): (&Path, Instant)) -> Result<(), Failure> {
+    async fn measure(&self, newest: &[Run], known: &mut Known, (home, ends): (&Home, Instant)) -> Result<(), Failure> {
         // `info` counts checkpoints as well, which `list` does not show. There are none, as a rule, and each archive costs.
         for checkpoints in [0, CHECKPOINTS] {
             let last = format!("--last={}", newest.len().max(1) + checkpoints);
-            let call = self.config.call(&["info", &last], cache);
+            let call = self.config.call(&["info", &last], home);
             let details = self.config.tool.run(&call, ends, answer).await?;
-            known.add(details.archives.runs);
+            known.measured(details.archives.runs);
             known.bytes = details.cache.and_then(|cache| cache.stats.unique_csize);
-            if !newest.iter().any(is_unknown(known)) {
+            if !newest.iter().any(|run| known.is_lacking(run)) {
                 break;
             }
         }
+        // What was not told now, although it was asked for, never is.
+        known.sizeless.clear();
         Ok(())
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -93,6 +93,12 @@ impl Tool {
     /// Whether the configuration gives it a variable whose name begins so.
     pub(super) fn has_variable(&self, prefix: &str) -> bool {
         self.environment.keys().any(|name| name.starts_with(prefix))
+    }
+
+    /// The home that it is given: the configuration's, or midwatch's own.
+    pub(super) fn home(&self) -> Option<PathBuf> {
+        let configured = self.environment.get("HOME").map(|home| OsString::from(home.expose()));
+        configured.or_else(|| std::env::var_os("HOME")).filter(|home| !home.is_empty()).map(PathBuf::from)
     }
 
     /// What will not work here.
@@ -277,7 +283,7 @@ struct Group {
     leader: Option<Leader>,
 }
 
-/// The leader of a group, which is killed on drop unless it was reaped.
+/// The leader of a group. Dropped, the whole group is killed, unless the leader was reaped.
 struct Leader {
     child: Child,
     id: Pid,
@@ -334,6 +340,13 @@ impl Drop for Group {
                 let _ = leader.child.wait().await;
             });
         }
+    }
+}
+
+impl Drop for Leader {
+    /// Also when the runtime ends, and with it the task that would have waited.
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
     }
 }
 

@@ -5,6 +5,7 @@ mod absent;
 mod borg;
 mod child;
 mod directory;
+mod earlier;
 mod file;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
@@ -86,7 +87,7 @@ impl Value for Name {
 }
 
 impl Name {
-    /// Whether it starts programs that the configuration names, which is the main file's to decide.
+    /// Whether it is about programs: started by the daemon, which is the main file's to decide, or wrapped by whoever runs them.
     fn is_for_the_main_file(self) -> bool {
         matches!(self, Self::Exec | Self::Restic | Self::Pgbackrest | Self::Borg)
     }
@@ -175,7 +176,8 @@ macro_rules! sources {
                     return None;
                 };
                 if name.is_for_the_main_file() && !section.is_main() {
-                    let problem = format!("`source`: \"{}\" is for the main file only, because it starts programs", name.label());
+                    let why = if matches!(name, Name::Exec) { "" } else { ", because it starts programs" };
+                    let problem = format!("`source`: \"{}\" is for the main file only{why}", name.label());
                     section.problem(Some("source"), problem);
                 }
                 match name { $(Name::$variant => $module::Config::read(section).map(Self::$variant)),* }

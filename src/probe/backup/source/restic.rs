@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::child::{Call, Tool};
+use super::earlier::Earlier;
 use super::listed::{Backup, Listed, Moment, Text};
 use super::place::{Location, Nodes};
 use super::{Attended, Look, Pace, Paced};
@@ -158,12 +159,13 @@ pub struct Reader {
     config: Config,
     /// Which snapshots there were when the size was asked for last, and what it was.
     size: Mutex<Option<(u64, u64)>>,
+    earlier: Earlier,
 }
 
 impl Reader {
     #[allow(clippy::unnecessary_wraps, reason = "other sources have something to refuse")]
-    pub(super) fn new(config: &Config, _job: &str, _shared: &Shared) -> Result<Self, String> {
-        Ok(Self { config: config.clone(), size: Mutex::default() })
+    pub(super) fn new(config: &Config, job: &str, shared: &Shared) -> Result<Self, String> {
+        Ok(Self { config: config.clone(), size: Mutex::default(), earlier: Earlier::of(job, shared) })
     }
 
     pub(super) async fn read(&self, look: Look<'_>) -> Result<Seen, Failure> {
@@ -178,7 +180,8 @@ impl Reader {
             if let Err(failure) = self.measure(fingerprint, ends).await {
                 notes.push(format!("the size of the repository is not known: {failure}"));
             }
-            stock.bytes = lock(&self.size).map(|(_, bytes)| bytes);
+            let known = lock(&self.size).map(|(_, bytes)| bytes);
+            stock.bytes = if known.is_some() { known } else { self.earlier.bytes().await };
         }
         for run in &mut runs {
             nodes.place(run);

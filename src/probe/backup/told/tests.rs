@@ -178,7 +178,7 @@ fn the_end_of_a_run_without_a_number_that_was_given_up_is_its_end() {
     let given_up = || {
         let mut books = Books::default();
         tell(&mut books, &told(What::Start, ""), NOW);
-        for event in books.plan(&crate::probe::backup::runs::Seen::default(), NOW + LONGEST + 1.0, LONGEST) {
+        for event in books.plan(&crate::probe::backup::runs::Seen::default(), (NOW + LONGEST + 1.0, true), LONGEST) {
             books.apply(&event);
         }
         assert_eq!((books.open().len(), counts(&books)), (0, [0, 0, 0, 1]));

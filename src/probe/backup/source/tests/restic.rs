@@ -1,6 +1,10 @@
 use std::path::Path;
 
 use super::*;
+use crate::probe::backup::books::Event;
+use crate::probe::backup::held::Held;
+use crate::probe::backup::ledger::{Ledger, Unwritten};
+use crate::probe::backup::runs::Stock;
 use crate::probe::testing::config;
 use crate::settings::{Files, Settings};
 
@@ -119,8 +123,10 @@ async fn the_size_is_asked_for_when_snapshots_changed_and_keeps_back_no_run() {
         folder.path().join("restic").display()
     );
     let config: Config = config(folder.path(), &keys, &Files::new(false)).unwrap();
-    let reader = Reader::new(&config, "job", &Shared::default()).unwrap();
-    let read = async || {
+    let shared = Shared::default();
+    let new = || Reader::new(&config, "job", &shared).unwrap();
+    let mut reader = new();
+    let read = async |reader: &Reader| {
         let ends = Instant::now() + std::time::Duration::from_secs(60);
         let seen = reader.read(Look { now: 0.0, ends, open: &[] }).await.unwrap();
         (seen.runs[0].id.clone(), seen.stock.unwrap().bytes, seen.notes.join("\n"))
@@ -130,18 +136,27 @@ async fn the_size_is_asked_for_when_snapshots_changed_and_keeps_back_no_run() {
 
     write("list", &list("a"));
     write("stats", "echo 'no space left' >&2; exit 1");
-    let (id, bytes, notes) = read().await;
+    let (id, bytes, notes) = read(&reader).await;
     assert_eq!((id.as_str(), bytes), ("a", None));
     assert!(notes.starts_with("the size of the repository is not known: ") && notes.contains("no space"), "{notes}");
     write("stats", "echo '{\"total_size\": 5}'");
-    assert_eq!(read().await, ("a".to_owned(), Some(5), String::new()));
-    read().await;
+    assert_eq!(read(&reader).await, ("a".to_owned(), Some(5), String::new()));
+    read(&reader).await;
     assert_eq!(calls(), 2);
     // Rewritten: the backup is the same one, and what is stored of it is not.
     write("list", &list("b"));
     write("stats", "echo '{\"total_size\": 3}'");
-    assert_eq!(read().await, ("a".to_owned(), Some(3), String::new()));
+    assert_eq!(read(&reader).await, ("a".to_owned(), Some(3), String::new()));
     write("list", &list("c"));
     write("stats", "exit 1");
-    assert_eq!(read().await.1, Some(3), "as it was");
+    assert_eq!(read(&reader).await.1, Some(3), "as it was");
+
+    // As the books have it after a restart.
+    let held = Held::of(&Seen { stock: Some(Stock { bytes: Some(3), ..Stock::default() }), ..Seen::default() });
+    let event = Event::Held { at: 1.0, held: Box::new(held) };
+    Ledger::of(&shared).commit(&shared.state, "job", Unwritten::Enter, |_| vec![event]).unwrap().1.unwrap();
+    reader = new();
+    assert_eq!(read(&reader).await.1, Some(3), "as it was before");
+    write("stats", "echo '{\"total_size\": 4}'");
+    assert_eq!(read(&reader).await.1, Some(4));
 }
