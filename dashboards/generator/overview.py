@@ -4,15 +4,16 @@ from panels import UP_DOWN, Board, steps
 
 BOARD = board = Board("overview", "midwatch / Overview", "What is down now, and how every probe has been.", probe="")
 
-STATE = "max by (type, probe, target) (midwatch_probe_success{@})"
+# Replicas of one vantage agree if one of them succeeds; of several vantages, or jobs, the worst is shown, as alerts see it.
+STATE = "min by (type, probe, target) (max without (instance, pod) (midwatch_probe_success{@}))"
 DETAIL = 'label_replace(label_replace({}, "detail", "$1", "type", "(.+)"), "detail", "kafka", "type", "kafka_canary")'
 
 board.row("Now")
 board.stat("Down", f"count({STATE} == 0) or vector(0)", about="Targets whose last run failed at every replica of midwatch.",
            thresholds=steps("green", (1, "red")))
 board.stat("Targets", f"count({STATE})", about="Targets that are watched.")
-board.stat("Availability", "avg(avg_over_time(midwatch_probe_success{@}[$__range]))", "percentunit",
-           "The share of the chosen time for which targets were up, all alike.", steps("red", (0.99, "orange"), (0.999, "green")), decimals=3)
+board.stat("Availability", "avg(sum_over_time(midwatch_probe_success{@}[$__range])) / avg(count_over_time(midwatch_probe_success{@}[$__range]))", "percentunit",
+           "The share of the chosen time for which targets were up, every measurement alike.", steps("red", (0.99, "orange"), (0.999, "green")), decimals=3)
 board.stat("Least error budget left",
            "min(1 - (1 - sum by (type, probe) (increase(midwatch_probe_slo_events_total{@, result=\"good\"}[$__range])) "
            "/ sum by (type, probe) (increase(midwatch_probe_slo_events_total{@}[$__range]))) "

@@ -90,7 +90,7 @@ class Board:
     def common_annotations(self, outages):
         return [
             # Where everything is shown, they would be all that is seen.
-            self.annotation("Outages", "max by (type, probe, target) (midwatch_probe_success{@}) == 0", "red", "{{type}} {{probe}} is down", "{{target}}", enable=outages),
+            self.annotation("Outages", "min by (type, probe, target) (max without (instance, pod) (midwatch_probe_success{@})) == 0", "red", "{{type}} {{probe}} is down", "{{target}}", enable=outages),
             self.annotation("Backups", "max by (probe, node) (midwatch_backup_running{#}) == 1", "purple", "backup {{probe}}", "{{node}}"),
             self.annotation("Reloads", "changes(midwatch_config_last_reload_success_timestamp_seconds{#}[2m]) > 0", "blue", "configuration read anew", "{{instance}}"),
             # By its age, because after a restart the same midwatch may be another instance.
@@ -201,7 +201,8 @@ class Board:
                  transformations=transformations, overrides=overrides)
 
     def alerts(self, title, about, size=(12, 8)):
-        options = {"alertInstanceLabelFilter": "", "alertName": "", "dashboardAlerts": False, "datasource": "${datasource}", "groupBy": [],
+        # Of all data sources: Grafana puts no variable into this option.
+        options = {"alertInstanceLabelFilter": "", "alertName": "", "dashboardAlerts": False, "datasource": "", "groupBy": [],
                    "groupMode": "default", "maxItems": 20, "sortOrder": 3, "stateFilter": {"error": True, "firing": True, "noData": False, "normal": False, "pending": True}, "viewMode": "list"}
         self.add("alertlist", title, [], "none", about, size, options)
 

@@ -6,7 +6,7 @@ BOARD = board = Board("vpn", "midwatch / VPN", "Whether tunnels open, and what i
                       variables=[("server", "Server", "label_values(midwatch_vpn_up{@}, server)")])
 
 S = 'server=~"$server"'
-UP = f"max by (probe, server) (midwatch_vpn_up{{@, {S}}})"
+UP = f"min by (probe, server) (max without (instance, pod) (midwatch_vpn_up{{@, {S}}}))"
 STAGE = "midwatch_vpn_stage_duration_seconds"
 
 board.row("Now")

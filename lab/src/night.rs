@@ -257,7 +257,7 @@ impl Night {
         format!(
             "
 Nobody had to compare the clock of a cron job with a graph of latencies: the alert has both names. Told besides: {others}.
-MongoConnectionSlow, which says less, fires three minutes later, and the example's inhibition holds it back.
+MongoConnectionSlow, which says less, would fire three minutes later (here 18 s), and the example's inhibition holds it back.
 
 Look at
   docs/runbooks/{ALERT}.md     what to do about it

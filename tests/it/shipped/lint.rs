@@ -120,6 +120,8 @@ fn panels_say_what_they_show_and_in_which_unit() {
             }
             let targets = list(panel, "targets");
             assert_eq!(targets.is_empty(), panel["type"] == "alertlist", "{of}");
+            // Grafana puts no variables into options.
+            assert!(!panel["options"].to_string().contains("${"), "{of}");
             let names: BTreeSet<_> = targets.iter().map(|target| text(target, "refId")).collect();
             assert_eq!(names.len(), targets.len(), "{of}: {names:?}");
             assert!(targets.iter().all(|target| target["datasource"] == source()), "{of}");
